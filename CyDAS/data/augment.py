@@ -1,0 +1,73 @@
+"""Augmentation of whole batches of uint8 images, random per image, on the images' device."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.transforms.v2 import AutoAugment, AutoAugmentPolicy
+
+
+def batch_crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
+    """Pad every image with zeros and cut a window of the old size from a random place. [N, C, H, W]."""
+    n, _, height, width = images.shape
+    device = images.device
+    padded = F.pad(images, (padding,) * 4)
+    offsets = torch.randint(0, 2 * padding + 1, (2, n, 1), generator=generator).to(device)
+    rows = offsets[0] + torch.arange(height, device=device)
+    columns = offsets[1] + torch.arange(width, device=device)
+    image = torch.arange(n, device=device)[:, None, None]
+    return padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def batch_flip(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Mirror each image left to right with probability 1/2. [N, C, H, W]."""
+    flipped = (torch.rand(len(images), generator=generator) < 0.5).to(images.device)
+    return torch.where(flipped[:, None, None, None], images.flip(-1), images)
+
+
+def batch_cutout(images: Tensor, length: int, generator: torch.Generator) -> Tensor:
+    """Set a square of ``length`` pixels, centred anywhere and clipped at the border, to 0 (DeVries 2017). [N, C, H, W]."""
+    n, _, height, width = images.shape
+    device = images.device
+
+    def inside(size: int) -> Tensor:
+        start = torch.randint(0, size, (n, 1), generator=generator).to(device) - length // 2
+        position = torch.arange(size, device=device)
+        return (position >= start) & (position < start + length)
+
+    square = inside(height)[:, None, :, None] & inside(width)[:, None, None, :]
+    return images.masked_fill(square, 0.0)
+
+
+@dataclass(frozen=True)
+class BatchAugmentation:
+    """From uint8 [N, C, H, W] to normalised float32, with the published augmentation where ``train`` is asked for."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    padding: int = 4  #: pixels around the image that random crops may reach into
+    flip: bool = True
+    cutout_length: int = 0
+    auto_augment: bool = False
+
+    def normalise(self, images: Tensor) -> Tensor:
+        mean, std = (torch.tensor(v, device=images.device).view(1, -1, 1, 1) * 255 for v in (self.mean, self.std))
+        return (images.float() - mean) / std
+
+    def train(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        images = batch_crop(images, self.padding, generator)
+        if self.flip:
+            images = batch_flip(images, generator)
+        if self.auto_augment:
+            images = _auto_augment(images, generator)
+        images = self.normalise(images)
+        return batch_cutout(images, self.cutout_length, generator) if self.cutout_length else images
+
+
+def _auto_augment(images: Tensor, generator: torch.Generator) -> Tensor:
+    """AutoAugment draws from torch's global generator, one policy a call: so one image at a time, under a local seed."""
+    policy = AutoAugment(AutoAugmentPolicy.CIFAR10)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        return torch.stack([policy(image) for image in images])

@@ -1,0 +1,149 @@
+"""Batches of an epoch: the same interface for images in memory and for images in files.
+
+The order of an epoch and every random choice in it follow from (seed, stream, epoch) alone: an epoch can be entered
+anew at any time, and two runs with one seed see the same batches.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from CyDAS.data.augment import BatchAugmentation
+from CyDAS.utils.distributed import Process
+from CyDAS.utils.errors import CydasError
+
+Batch = tuple[Tensor, Tensor]  #: images float32 [N, C, H, W], labels int64 [N]
+
+
+def seeded_generator(*key: int) -> torch.Generator:
+    """A generator whose stream depends on all parts of the key."""
+    seed = np.random.SeedSequence([part % 2**32 for part in key]).generate_state(2)
+    return torch.Generator().manual_seed(int(seed[0]) << 31 ^ int(seed[1]))
+
+
+class Batches:
+    """Batches of one part of a data set for one process.
+
+    ``stream`` sets apart the random choices of several loaders in one run. In training every process gets equally
+    many images, the first ones again where the number does not divide; a last batch of a single image is dropped,
+    since batch norm cannot take it. Otherwise every image comes exactly once.
+    """
+
+    def __init__(self, size: int, batch_size: int, process: Process, seed: int, stream: int, train: bool):
+        self.size = size
+        self.batch_size = batch_size
+        self.process = process
+        self.seed = seed
+        self.stream = stream
+        self.train = train
+
+    def __len__(self) -> int:
+        """Steps of an epoch."""
+        ranks = self.process.world_size
+        own = -(-self.size // ranks) if self.train else len(range(self.process.rank, self.size, ranks))
+        full, rest = divmod(own, self.batch_size)
+        return full + (rest > 1 or (rest == 1 and (not self.train or full == 0)))
+
+    def order(self, epoch: int) -> list[int]:
+        """Indices of this process's images in the epoch."""
+        ranks = self.process.world_size
+        if not self.train:
+            return list(range(self.process.rank, self.size, ranks))
+        order = torch.randperm(self.size, generator=seeded_generator(self.seed, self.stream, epoch)).tolist()
+        order += order[: -self.size % ranks]
+        return order[self.process.rank :: ranks]
+
+    def epoch(self, epoch: int = 0, steps: int | None = None) -> Iterator[Batch]:
+        """The batches of an epoch, on the process's device; only the first ``steps`` of them where that is given."""
+        raise NotImplementedError
+
+
+class TensorBatches(Batches):
+    """Batches of uint8 images that lie on the device, augmented there as a whole."""
+
+    def __init__(self, images: Tensor, labels: Tensor, augmentation: BatchAugmentation, **options):
+        super().__init__(len(images), **options)
+        self.images = images.to(self.process.device)
+        self.labels = labels.to(self.process.device)
+        self.augmentation = augmentation
+
+    def epoch(self, epoch: int = 0, steps: int | None = None) -> Iterator[Batch]:
+        order = torch.tensor(self.order(epoch), device=self.process.device)
+        # A stream of its own for each rank: two ranks must not crop their images alike.
+        generator = seeded_generator(self.seed, self.stream, epoch, 1 + self.process.rank)
+        for indices in order.split(self.batch_size)[: steps or len(self)]:
+            images = self.images[indices]
+            if self.train:
+                images = self.augmentation.train(images, generator)
+            else:
+                images = self.augmentation.normalise(images)
+            yield images, self.labels[indices]
+
+
+class FileBatches(Batches):
+    """Batches of images that worker processes decode and augment one by one."""
+
+    def __init__(self, dataset: Dataset, indices: Sequence[int], transform: Callable, workers: int, **options):
+        super().__init__(len(indices), **options)
+        self._sampler = _SeededSampler()
+        self._indices = indices
+        self._loader = DataLoader(
+            _SeededImages(dataset, transform),
+            batch_size=self.batch_size,
+            sampler=self._sampler,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=self.process.device.type == "cuda",
+            collate_fn=_collate,
+        )
+
+    def epoch(self, epoch: int = 0, steps: int | None = None) -> Iterator[Batch]:
+        generator = seeded_generator(self.seed, self.stream, epoch, 1 + self.process.rank)
+        order = self.order(epoch)
+        seeds = torch.randint(2**62, (len(order),), generator=generator).tolist()
+        self._sampler.entries = [(self._indices[index], seed) for index, seed in zip(order, seeds, strict=True)]
+        self._sampler.entries = self._sampler.entries[: (steps or len(self)) * self.batch_size]
+        for batch in self._loader:
+            if isinstance(batch, CydasError):
+                raise batch
+            yield tuple(tensor.to(self.process.device, non_blocking=True) for tensor in batch)
+
+
+class _SeededSampler(Sampler):
+    """Hands out (index, seed) pairs, so that an image's augmentation does not depend on which worker does it."""
+
+    def __init__(self):
+        self.entries: list[tuple[int, int]] = []
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+
+class _SeededImages(Dataset):
+    def __init__(self, dataset: Dataset, transform: Callable):
+        self.dataset = dataset
+        self.transform = transform
+
+    def __getitem__(self, entry: tuple[int, int]) -> tuple[Tensor, int] | CydasError:
+        index, seed = entry
+        try:
+            image, label = self.dataset[index]
+        except CydasError as error:
+            return error  # raised in a worker it would arrive wrapped in a stack trace
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return self.transform(image), label
+
+
+def _collate(items: list) -> Batch | CydasError:
+    for item in items:
+        if isinstance(item, CydasError):
+            return item
+    images, labels = zip(*items, strict=True)
+    return torch.stack(images), torch.tensor(labels)

@@ -1,0 +1,1 @@
+"""The algorithm over time: the cyclic search, supervised training, losses, optimisers."""

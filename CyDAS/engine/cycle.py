@@ -1,0 +1,258 @@
+"""The cyclic search (paper section 3.3, algorithm 1): a search and an evaluation network teach each other.
+
+This file knows no cell and no data set. A *space* (see ``CyDAS.spaces``) builds the two networks and turns the
+architecture parameters into an architecture; two loaders give the batches of the training set's halves.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from CyDAS.config import SearchConfig
+from CyDAS.data.loaders import Batch, Batches
+from CyDAS.engine.losses import classification_loss, kd_loss, regulariser_strength
+from CyDAS.engine.optim import Precision, SearchOptimisers, cosine, update
+from CyDAS.models.joint import JointNetwork
+from CyDAS.models.weight_pool import WeightPool
+from CyDAS.utils.distributed import copy_from_main
+from CyDAS.utils.errors import CydasError
+from CyDAS.utils.logs import RunLog
+from CyDAS.utils.meters import Averages, top1
+
+
+class Space(Protocol):
+    """What the cycle needs of a search space. An architecture is opaque here."""
+
+    def discretise(self, joint: JointNetwork) -> Any: ...
+    def set_evaluation(self, joint: JointNetwork, architecture: Any) -> None: ...
+    def regulariser(self, joint: JointNetwork) -> Tensor: ...
+    def alpha_entropy(self, joint: JointNetwork) -> float: ...
+    def describe(self, architecture: Any) -> dict[str, int]: ...
+    def to_strings(self, architecture: Any) -> dict[str, str]: ...
+    def from_strings(self, strings: dict[str, str]) -> Any: ...
+
+
+class ValLosses(NamedTuple):
+    """The terms of the val update's loss, each as it enters the sum."""
+
+    cls: Tensor  #: (CE(S) + CE(E)) / loss_alpha
+    kd: Tensor  #: loss_alpha * KD(S, E)
+    reg: Tensor  #: the regulariser with its factor
+
+    @property
+    def total(self) -> Tensor:
+        return self.cls + self.kd + self.reg
+
+
+def steps_per_epoch(sample_ratio: float, steps: int) -> int:
+    """Exactly ``floor(sample_ratio * steps)``, at least 1."""
+    return max(1, math.floor(sample_ratio * steps + 1e-9))  # 0.2 * 35 is 7.000000000000001, 0.29 * 100 is 28.999...
+
+
+class CyclicSearch:
+    """The state of a search and the steps that move it.
+
+    ``round`` counts finished rounds: first ``pretrain_epochs`` warm-up rounds, then cycles, ``search_iter`` in all.
+    """
+
+    def __init__(self, space: Space, joint: JointNetwork, config: SearchConfig, precision: Precision):
+        self.space = space
+        self.joint = joint
+        self.config = config
+        self.precision = precision
+        self.pool = WeightPool()
+        self.optimisers = SearchOptimisers(joint, config)
+        self.architecture: Any = None
+        self.round = 0
+        self.step = 0  #: updates of the search network so far; the x axis of TensorBoard
+
+    # -- one step ------------------------------------------------------------------------------------------------
+
+    def val_losses(self, x: Tensor, y: Tensor, epoch: int) -> tuple[ValLosses, dict[str, Tensor]]:
+        """The loss by which both networks learn from each other (paper eq. 5 and 6) and figures for the log.
+
+        ``x``: [N, C, H, W]; ``y``: [N]; ``epoch`` counts from the start of the search.
+        """
+        config = self.config
+        with self.precision.autocast():
+            search, evaluation = self.joint(x)
+        ce_search = classification_loss(search.logits, y)
+        ce_evaluation = classification_loss(evaluation.logits, y)
+        kd = kd_loss(search.kd_input, evaluation.kd_input, config.interactive_type, config.loss_T)
+        losses = ValLosses(
+            cls=(ce_search + ce_evaluation) / config.loss_alpha,
+            kd=config.loss_alpha * kd,
+            reg=self.regularisation(epoch),
+        )
+        figures = {
+            "val/loss_search": ce_search,
+            "val/loss_evaluation": ce_evaluation,
+            "val/loss_kd": losses.kd,
+            "val/loss_regulariser": losses.reg,
+            "val/top1_search": top1(search.logits, y),
+            "val/top1_evaluation": top1(evaluation.logits, y),
+        }
+        return losses, figures
+
+    def regularisation(self, epoch: int) -> Tensor:
+        config = self.config
+        if not config.regular:
+            return torch.zeros((), device=self.joint.ensemble_param.device)
+        strength = regulariser_strength(
+            epoch,
+            config.pretrain_epochs,
+            config.search_iter,
+            config.search_iter_epochs,
+            config.regular_ratio,
+            config.regular_coeff,
+        )
+        return strength * self.space.regulariser(self.joint)
+
+    def val_update(self, x: Tensor, y: Tensor, epoch: int) -> tuple[ValLosses, dict[str, Tensor]]:
+        """Both networks on val: moves the evaluation network, stem, heads and the architecture parameters."""
+        losses, figures = self.val_losses(x, y, epoch)
+        optimisers = (self.optimisers.nas, self.optimisers.alpha)
+        config = self.config
+        norm = update(losses.total, optimisers, config.w_grad_clip, self.precision.scaler, config.clip_apart)
+        return losses, figures | {"val/gradient_norm": norm}
+
+    def train_update(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """The search network alone on train: moves its weights and the stem."""
+        return self._classify(x, y, "search")
+
+    def evaluation_update(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """The evaluation network alone on val: moves its weights and the stem."""
+        return self._classify(x, y, "evaluation")
+
+    def _classify(self, x: Tensor, y: Tensor, network: str) -> dict[str, Tensor]:
+        is_search = network == "search"
+        with self.precision.autocast():
+            outputs = self.joint(x, search=is_search, evaluation=not is_search, heads=False)
+        logits = (outputs.search if is_search else outputs.evaluation).logits
+        loss = classification_loss(logits, y)
+        optimiser = self.optimisers.w if is_search else self.optimisers.nas
+        norm = update(loss, [optimiser], self.config.w_grad_clip, self.precision.scaler)
+        part = "train" if is_search else "warmup"
+        return {
+            f"{part}/loss_{network}": loss,
+            f"{part}/top1_{network}": top1(logits, y),
+            f"{part}/gradient_norm": norm,
+        }
+
+    # -- the whole search ----------------------------------------------------------------------------------------
+
+    def run(self, train: Batches, val: Batches, log: RunLog, end_round: Callable[["CyclicSearch"], None]) -> None:
+        """All rounds that are left. ``end_round`` is called after each, to save and to show what was found."""
+        config = self.config
+        self.joint.train()
+        steps = steps_per_epoch(config.sample_ratio, min(len(train), len(val)))
+        warmups_left = max(0, config.pretrain_epochs - self.round)
+        cycles_left = config.search_iter - self.round - warmups_left
+        log.info("search: %d warm-up rounds and %d cycles left, %d steps an epoch", warmups_left, cycles_left, steps)
+        cycle_epochs = config.nasnet_warmup + config.search_iter_epochs
+        log.start_progress((warmups_left + cycles_left * cycle_epochs) * steps)
+        for index in range(self.round, config.search_iter):
+            if index < config.pretrain_epochs:
+                self._warm_up(train, index, steps, log)
+            else:
+                self._cycle(train, val, index, steps, log)
+            self.round = index + 1
+            copy_from_main(self.joint)  # batch norm statistics differ between processes
+            end_round(self)
+
+    def _warm_up(self, train: Batches, index: int, steps: int, log: RunLog) -> None:
+        """One epoch of the search network alone."""
+        self._set_lr(index, 0)
+        name = f"warm-up {index + 1}/{self.config.pretrain_epochs}"
+        self._epoch(name, train.epoch(self._data_epoch(index, 0), steps), lambda b: self.train_update(*b), steps, log)
+
+    def _cycle(self, train: Batches, val: Batches, index: int, steps: int, log: RunLog) -> None:
+        """A new evaluation network, its own warm-up, then joint learning."""
+        config = self.config
+        name = f"cycle {index + 1 - config.pretrain_epochs}/{config.search_iter - config.pretrain_epochs}"
+        self.architecture = self.space.discretise(self.joint)
+        self.space.set_evaluation(self.joint, self.architecture)
+        known = self.pool.fill(self.joint.nas_layers)
+        copy_from_main(self.joint)
+        self.optimisers = SearchOptimisers(self.joint, config)
+        log.info("%s: new evaluation network, %d of its operations go on from their earlier weights", name, known)
+        for epoch in range(config.nasnet_warmup):
+            self._set_lr(index, 0)
+            batches = val.epoch(self._data_epoch(index, config.search_iter_epochs + epoch), steps)
+            part = f"{name}, evaluation warm-up {epoch + 1}/{config.nasnet_warmup}"
+            self._epoch(part, batches, lambda b: self.evaluation_update(*b), steps, log)
+        for epoch in range(config.search_iter_epochs):
+            self._set_lr(index, epoch)
+            data_epoch = self._data_epoch(index, epoch)
+            pairs = zip(train.epoch(data_epoch, steps), val.epoch(data_epoch, steps), strict=True)
+            global_epoch = index * config.search_iter_epochs + epoch
+            part = f"{name}, joint {epoch + 1}/{config.search_iter_epochs}"
+            self._epoch(part, pairs, lambda pair, at=global_epoch: self._joint_step(pair, at), steps, log)
+        self.pool.store(self.joint.nas_layers)
+
+    def _joint_step(self, batches: tuple[Batch, Batch], epoch: int) -> dict[str, Tensor]:
+        train_batch, val_batch = batches
+        _, figures = self.val_update(*val_batch, epoch)
+        return figures | self.train_update(*train_batch)
+
+    def _data_epoch(self, index: int, part: int) -> int:
+        """A number of its own for every epoch that a loader gives: a round's joint epochs, then its warm-up epochs."""
+        return index * (self.config.search_iter_epochs + self.config.nasnet_warmup) + part
+
+    def _set_lr(self, index: int, epoch: int) -> None:
+        config = self.config
+        if config.lr_schedule == "cosine":
+            progress = (index + epoch / config.search_iter_epochs) / config.search_iter
+            self.optimisers.set_lr(*(cosine(lr, config.w_lr_min, progress) for lr in (config.w_lr, config.nasnet_lr)))
+
+    def _epoch(self, name: str, batches: Iterable, step: Callable[[Any], dict], steps: int, log: RunLog) -> None:
+        """Take ``step`` on every batch, reading its figures from the device only when they are printed."""
+        averages = Averages(self.joint.ensemble_param.device)
+        for index, batch in enumerate(batches, start=1):
+            averages.add(step(batch))
+            self.step += 1
+            log.advance()
+            if index % self.config.print_freq == 0 or index == steps:
+                self._report(f"{name} [{index}/{steps}]", averages, log)
+
+    def _report(self, name: str, averages: Averages, log: RunLog) -> None:
+        means = averages.means()
+        text = "  ".join(f"{key} {value:.4g}" for key, value in means.items())
+        log.info("%s  %s", name, text)
+        if (back := averages.steps_since_bad()) is not None:
+            raise CydasError(
+                f"a loss or a gradient is not finite at step {self.step - back} of the search, {name}: {text}. "
+                "The checkpoint of the last finished round is whole; lower the learning rates before you go on"
+            )
+        rates = {"lr/w": self.optimisers.w, "lr/nas": self.optimisers.nas, "lr/alpha": self.optimisers.alpha}
+        log.scalars(means | {key: optimiser.param_groups[0]["lr"] for key, optimiser in rates.items()}, self.step)
+        averages.reset()
+
+    # -- resume --------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the rest of the search depends on, but random generators."""
+        return {
+            "round": self.round,
+            "step": self.step,
+            "architecture": self.space.to_strings(self.architecture) if self.architecture else None,
+            "joint": self.joint.state_dict(),
+            "pool": self.pool.state_dict(),
+            "optimisers": self.optimisers.state_dict(),
+            "scaler": self.precision.scaler.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to a saved state. Raises ``KeyError`` or ``RuntimeError`` where it is of another search."""
+        if state["architecture"]:
+            self.architecture = self.space.from_strings(state["architecture"])
+            self.space.set_evaluation(self.joint, self.architecture)
+        self.joint.load_state_dict(state["joint"])
+        self.pool.load_state_dict(state["pool"])
+        self.optimisers = SearchOptimisers(self.joint, self.config)
+        self.optimisers.load_state_dict(state["optimisers"])
+        self.precision.scaler.load_state_dict(state["scaler"])
+        self.round, self.step = state["round"], state["step"]

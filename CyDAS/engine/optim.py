@@ -1,0 +1,98 @@
+"""Optimisers, learning rates, and the one way in which parameters are updated."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import SGD, Adam, Optimizer
+
+from CyDAS.config import SearchConfig
+from CyDAS.models.joint import JointNetwork
+from CyDAS.utils.distributed import average_gradients
+
+
+class Precision:
+    """Automatic mixed precision: off, bfloat16, or float16 with loss scaling."""
+
+    def __init__(self, device: torch.device, enabled: bool, dtype: str):
+        self.device = device
+        self.enabled = enabled
+        self.dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}[dtype]
+        self.scaler = torch.amp.GradScaler(device.type, enabled=enabled and dtype == "fp16")
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.dtype, enabled=self.enabled)
+
+
+def update(
+    loss: Tensor, optimisers: Sequence[Optimizer], max_norm: float, scaler: torch.amp.GradScaler, apart: bool = False
+) -> Tensor:
+    """Change exactly the parameters that the optimisers hold by the gradient of the loss.
+
+    No other gradient is computed, and a parameter that the loss does not depend on does not move. The gradients are
+    averaged over all processes and clipped to ``max_norm`` by their joint norm (``apart``: each optimiser's by its
+    own). Returns the norm before clipping.
+    """
+    groups = [[p for group in optimiser.param_groups for p in group["params"]] for optimiser in optimisers]
+    parameters = [p for group in groups for p in group]
+    gradients = torch.autograd.grad(scaler.scale(loss), parameters, allow_unused=True)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient
+    average_gradients(parameters)
+    for optimiser in optimisers:
+        scaler.unscale_(optimiser)
+    norms = [clip_grad_norm_(group, max_norm) for group in (groups if apart else [parameters])]
+    for optimiser in optimisers:
+        scaler.step(optimiser)
+        optimiser.zero_grad(set_to_none=True)
+    scaler.update()
+    return torch.stack(norms).norm()
+
+
+def sgd(parameters: Sequence[nn.Parameter], lr: float, momentum: float, weight_decay: float) -> SGD:
+    """SGD with momentum, not Nesterov's."""
+    return SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay)
+
+
+class SearchOptimisers:
+    """The three optimisers of a cycle, made new in each: SGD for either network, Adam for the alphas.
+
+    The stem stands in both SGDs, with a momentum in each; so does the last layer with ``share_fc``.
+    """
+
+    def __init__(self, joint: JointNetwork, config: SearchConfig):
+        self.w = sgd(joint.parameters_of("search"), config.w_lr, config.w_momentum, config.w_weight_decay)
+        self.nas = sgd(joint.parameters_of("evaluation"), config.nasnet_lr, config.w_momentum, config.w_weight_decay)
+        self.alpha = Adam(
+            joint.parameters_of("alphas"), config.alpha_lr, betas=(0.5, 0.999), weight_decay=config.alpha_weight_decay
+        )
+
+    def set_lr(self, w: float, nas: float) -> None:
+        for optimiser, lr in ((self.w, w), (self.nas, nas)):
+            for group in optimiser.param_groups:
+                group["lr"] = lr
+
+    def state_dict(self) -> dict[str, dict]:
+        return {name: optimiser.state_dict() for name, optimiser in vars(self).items()}
+
+    def load_state_dict(self, states: dict[str, dict]) -> None:
+        for name, optimiser in vars(self).items():
+            optimiser.load_state_dict(states[name])
+
+
+def cosine(start: float, end: float, progress: float) -> float:
+    """From ``start`` at progress 0 to ``end`` at progress 1 along half a cosine."""
+    return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def retrain_lr(lr: float, epoch: int, epochs: int, warmup_epochs: int, global_batch: int) -> float:
+    """Learning rate of an epoch of retraining: cosine to 0; a linear start over ``warmup_epochs`` for large batches.
+
+    Published rule: the start is needed, and used, only when all processes together see more than 256 images a step.
+    """
+    rate = cosine(lr, 0.0, epoch / epochs)
+    if global_batch > 256 and epoch < warmup_epochs:
+        rate *= (epoch + 1) / warmup_epochs
+    return rate

@@ -1,0 +1,106 @@
+"""Search and evaluation network around one stem and two distillation heads (paper section 3.3)."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class NetworkOutput(NamedTuple):
+    """What one of the two networks says of a batch of N images."""
+
+    logits: Tensor  #: [N, classes]
+    kd_input: Tensor | None  #: [3N, classes], or [N, classes] with ``ensemble_sum``; None where heads were not run
+
+
+class JointOutput(NamedTuple):
+    search: NetworkOutput | None
+    evaluation: NetworkOutput | None
+
+
+class JointNetwork(nn.Module):
+    """Both networks of the cyclic search, of any space.
+
+    A space gives the parts: a ``stem`` (image to state), ``search_stages`` (lists of cells; a cell takes a state and
+    the mixture of its stage, and returns the next state), ``architecture`` (its ``mixtures()`` gives one mixture a
+    stage) and the two heads. A state is a tuple whose last element is the latest cell's output, [N, C, H, W].
+    The evaluation network's stages are put in, cycle by cycle, with :meth:`set_evaluation`.
+    """
+
+    def __init__(
+        self,
+        stem: nn.Module,
+        search_stages: nn.ModuleList,
+        architecture: nn.Module,
+        heads: tuple[nn.Module, nn.Module],
+        features: int,
+        n_classes: int,
+        *,
+        share_fc: bool = False,
+        ensemble_param: bool = False,
+        ensemble_sum: bool = False,
+        fix_head: bool = False,
+    ):
+        super().__init__()
+        self.feature_extractor = stem
+        self.super_layers = search_stages
+        self.super_layers_arch = architecture
+        self.nas_layers = nn.ModuleList()
+        self.distill_aux_head1, self.distill_aux_head2 = (head.requires_grad_(not fix_head) for head in heads)
+        self.fc_super = nn.Linear(features, n_classes)
+        self.fc_nas = self.fc_super if share_fc else nn.Linear(features, n_classes)
+        initial = 0.333 * torch.rand(3) if ensemble_param else torch.full((3,), 0.333)
+        self.ensemble_param = nn.Parameter(initial, requires_grad=ensemble_param)
+        self.ensemble_sum = ensemble_sum
+
+    def set_evaluation(self, stages: nn.ModuleList) -> None:
+        """Put in the cells of a new evaluation network."""
+        self.nas_layers = stages.to(self.fc_nas.weight.device)
+
+    def parameters_of(self, role: str) -> list[nn.Parameter]:
+        """The parameters that an update of ``search``, ``evaluation`` or ``alphas`` changes; frozen ones left out.
+
+        Stem and, with ``share_fc``, the last layer belong to both networks; heads and ensemble_param move with the
+        evaluation network only.
+        """
+        modules = {
+            "search": (self.feature_extractor, self.super_layers, self.fc_super),
+            "evaluation": (
+                self.feature_extractor,
+                self.nas_layers,
+                self.fc_nas,
+                self.distill_aux_head1,
+                self.distill_aux_head2,
+            ),
+            "alphas": (self.super_layers_arch,),
+        }[role]
+        parameters = [p for module in modules for p in module.parameters()]
+        if role == "evaluation":
+            parameters.append(self.ensemble_param)
+        return [p for p in parameters if p.requires_grad]
+
+    def forward(self, x: Tensor, search: bool = True, evaluation: bool = True, heads: bool = True) -> JointOutput:
+        """``x``: [N, C, H, W]. The stem runs once; networks and heads that are not asked for do not run."""
+        state = self.feature_extractor(x)
+        outputs = [None, None]
+        if search:
+            outputs[0] = self._network(state, self.super_layers, self.super_layers_arch.mixtures(), self.fc_super, heads)
+        if evaluation:
+            outputs[1] = self._network(state, self.nas_layers, None, self.fc_nas, heads)
+        return JointOutput(*outputs)
+
+    def _network(self, state, stages, mixtures, classifier, heads) -> NetworkOutput:
+        head_at = {len(stages) - 3: self.distill_aux_head1, len(stages) - 2: self.distill_aux_head2}
+        votes = []
+        for stage, cells in enumerate(stages):
+            for cell in cells:
+                state = cell(state, mixtures[stage]) if mixtures else cell(state)
+            if heads and stage in head_at:
+                votes.append(head_at[stage](state[-1]))
+        logits = classifier(state[-1].mean(dim=(2, 3)))
+        return NetworkOutput(logits, self._ensemble([*votes, logits]) if heads else None)
+
+    def _ensemble(self, votes: list[Tensor]) -> Tensor:
+        """KD input: each classifier's logits times ``softmax(ensemble_param)``, along the batch or summed."""
+        weighted = [weight * vote for weight, vote in zip(self.ensemble_param.softmax(dim=0), votes, strict=True)]
+        return sum(weighted) if self.ensemble_sum else torch.cat(weighted)

@@ -1,0 +1,111 @@
+"""The evaluation network's cells, and the network that is retrained from a genotype."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from CyDAS.models.genotype import Cell, Genotype
+from CyDAS.models.heads import AuxiliaryHead
+from CyDAS.models.layout import CellShape, Layout, State, make_stem
+from CyDAS.models.operations import make_operation, make_preprocessing
+
+
+class DropPath(nn.Module):
+    """While training, zero the whole path of a sample with probability ``p`` and scale the others by 1 / (1 - p)."""
+
+    def __init__(self):
+        super().__init__()
+        self.p = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0.0:
+            return x
+        keep = 1.0 - self.p
+        return x * (torch.empty(len(x), 1, 1, 1, dtype=x.dtype, device=x.device).bernoulli_(keep) / keep)
+
+
+class EvaluationCell(nn.Module):
+    """A cell of chosen operations: every node is the plain sum of its two edges."""
+
+    def __init__(self, shape: CellShape, cell: Cell, affine: bool):
+        super().__init__()
+        self.genotype = cell
+        self.preproc0 = make_preprocessing(shape.c_pp, shape.channels, shape.halve_input0, affine)
+        self.preproc1 = make_preprocessing(shape.c_p, shape.channels, False, affine)
+        self.dag = nn.ModuleList(
+            nn.ModuleList(
+                self._edge(name, shape.channels, 2 if shape.reduction and source < 2 else 1, affine)
+                for name, source in node
+            )
+            for node in cell
+        )
+
+    @staticmethod
+    def _edge(name: str, channels: int, stride: int, affine: bool) -> nn.Sequential:
+        operation = make_operation(name, channels, stride, affine)
+        return nn.Sequential(operation, *([] if isinstance(operation, nn.Identity) else [DropPath()]))
+
+    def named_operations(self) -> Iterator[tuple[str, nn.Module]]:
+        """Everything with a place in the weight pool: (key within the cell, module)."""
+        yield "preproc0", self.preproc0
+        yield "preproc1", self.preproc1
+        for node, (chosen, edges) in enumerate(zip(self.genotype, self.dag, strict=True)):
+            for (name, source), edge in zip(chosen, edges, strict=True):
+                yield f"dag.{node}.{source}.{name}", edge[0]
+
+    def forward(self, state: State) -> State:
+        states = [self.preproc0(state[0]), self.preproc1(state[1])]
+        for chosen, edges in zip(self.genotype, self.dag, strict=True):
+            states.append(sum(edge(states[source]) for (_, source), edge in zip(chosen, edges, strict=True)))
+        return state[1], torch.cat(states[2:], dim=1)
+
+
+def make_evaluation_stages(layout: Layout, genotypes: Sequence[Genotype], affine: bool) -> nn.ModuleList:
+    """The cells of the evaluation network: a list of stages, each a list of :class:`EvaluationCell`."""
+    return nn.ModuleList(
+        nn.ModuleList(
+            EvaluationCell(shape, genotype.reduce if shape.reduction else genotype.normal, affine) for shape in stage
+        )
+        for stage, genotype in zip(layout.shapes(layout.evaluation_cells), genotypes, strict=True)
+    )
+
+
+class RetrainOutput(NamedTuple):
+    logits: Tensor  #: [N, classes]
+    auxiliary: Tensor | None  #: [N, classes] while training a network with an auxiliary head
+
+
+class RetrainNetwork(nn.Module):
+    """The network of a genotype (one a stage) as it is retrained: affine batch norms, drop path, auxiliary head.
+
+    Its state dict has the layout of the published checkpoints.
+    """
+
+    def __init__(self, layout: Layout, genotypes: Sequence[Genotype], auxiliary: bool):
+        super().__init__()
+        self.feature_extractor = make_stem(layout)
+        self.nas_layers = make_evaluation_stages(layout, genotypes, affine=True)
+        self.fc = nn.Linear(layout.stage_output(layout.layer_num - 1)[0], layout.n_classes)
+        self.aux_head = None
+        if auxiliary:
+            features = layout.stage_output(layout.layer_num - 2)
+            self.aux_head = AuxiliaryHead(*features, layout.n_classes, layout.model_type)
+
+    def set_drop_path(self, p: float) -> None:
+        """Probability with which every chosen operation but a stride-1 skip is dropped, per sample."""
+        for module in self.modules():
+            if isinstance(module, DropPath):
+                module.p = p
+
+    def forward(self, x: Tensor) -> RetrainOutput:
+        """``x``: [N, C, H, W]."""
+        state = self.feature_extractor(x)
+        auxiliary = None
+        for stage, cells in enumerate(self.nas_layers):
+            for cell in cells:
+                state = cell(state)
+            if stage == len(self.nas_layers) - 2 and self.aux_head is not None and self.training:
+                auxiliary = self.aux_head(state[1])
+        return RetrainOutput(self.fc(state[1].mean(dim=(2, 3))), auxiliary)

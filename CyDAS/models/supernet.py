@@ -1,0 +1,106 @@
+"""The search network's cells and the architecture parameters that weigh their operations."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from CyDAS.models.layout import NODES, CellShape, Layout, State
+from CyDAS.models.operations import OPERATIONS, make_operation, make_preprocessing
+
+
+class StageAlphas(nn.ModuleList):
+    """The architecture parameters of one stage: alpha normal, alpha reduce, beta normal, beta reduce.
+
+    ``alpha[i]``: [i + 2, 8], ``beta[i]``: [i + 2] for node i. A stage without a reduction cell has no use for its
+    reduction alphas: they are frozen. Without ``use_beta`` the betas are equal constants, and their softmax scales
+    every edge of node i by 1 / (i + 2).
+    """
+
+    def __init__(self, use_beta: bool, has_reduction: bool):
+        def alphas(trained: bool) -> nn.ParameterList:
+            return nn.ParameterList(
+                nn.Parameter(1e-3 * torch.randn(i + 2, len(OPERATIONS)), requires_grad=trained) for i in range(NODES)
+            )
+
+        def betas(trained: bool) -> nn.ParameterList:
+            initial = (1e-3 * torch.randn(i + 2) if use_beta else torch.full((i + 2,), 0.1) for i in range(NODES))
+            return nn.ParameterList(nn.Parameter(beta, requires_grad=use_beta and trained) for beta in initial)
+
+        super().__init__([alphas(True), alphas(has_reduction), betas(True), betas(has_reduction)])
+
+    def cell(self, reduction: bool) -> tuple[nn.ParameterList, nn.ParameterList]:
+        """(alphas, betas) of the stage's normal or reduction cells."""
+        return self[1 if reduction else 0], self[3 if reduction else 2]
+
+
+class Mixture(NamedTuple):
+    """What multiplies each operation: per node a [i + 2, 8] tensor."""
+
+    normal: list[Tensor]
+    reduce: list[Tensor]
+
+
+class ArchitectureParameters(nn.ModuleList):
+    """All architecture parameters: one :class:`StageAlphas` a stage, or one for all with ``repeat_cell``."""
+
+    def __init__(self, layout: Layout, repeat_cell: bool, use_beta: bool):
+        sets = 1 if repeat_cell else layout.layer_num
+        super().__init__(StageAlphas(use_beta, repeat_cell or layout.has_reduction(stage)) for stage in range(sets))
+        self.repeat_cell = repeat_cell
+        self.layer_num = layout.layer_num
+
+    def stages(self) -> list[StageAlphas]:
+        """The set that each of the layer_num stages uses (the same one, repeated, with ``repeat_cell``)."""
+        return [self[0 if self.repeat_cell else stage] for stage in range(self.layer_num)]
+
+    def mixtures(self) -> list[Mixture]:
+        """``softmax(alpha) * softmax(beta)`` per stage, computed once for shared sets."""
+        own = [Mixture(*(edge_weights(*alphas.cell(reduction)) for reduction in (False, True))) for alphas in self]
+        return own * self.layer_num if self.repeat_cell else own
+
+
+def edge_weights(alphas: Sequence[Tensor], betas: Sequence[Tensor]) -> list[Tensor]:
+    """Per node ``softmax(alpha)_o * softmax(beta)_j``: [i + 2, 8]. In float32 at least, also under autocast."""
+    return [alpha.softmax(dim=-1) * beta.softmax(dim=-1)[:, None] for alpha, beta in zip(alphas, betas, strict=True)]
+
+
+class MixedOp(nn.Module):
+    """One edge of a search cell: the weighted sum of all operations on one state."""
+
+    def __init__(self, channels: int, stride: int, affine: bool):
+        super().__init__()
+        self._ops = nn.ModuleList(make_operation(name, channels, stride, affine) for name in OPERATIONS)
+
+    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+        """``weights``: [8]. The last operation, ``none``, adds zero and is not computed."""
+        return sum(weights[index] * op(x) for index, op in enumerate(self._ops[:-1]))
+
+
+class SearchCell(nn.Module):
+    """A cell whose every edge is a mixture of all operations (paper eq. 1)."""
+
+    def __init__(self, shape: CellShape, affine: bool):
+        super().__init__()
+        self.reduction = shape.reduction
+        self.preproc0 = make_preprocessing(shape.c_pp, shape.channels, shape.halve_input0, affine)
+        self.preproc1 = make_preprocessing(shape.c_p, shape.channels, False, affine)
+        self.dag = nn.ModuleList(
+            nn.ModuleList(
+                MixedOp(shape.channels, 2 if shape.reduction and source < 2 else 1, affine) for source in range(i + 2)
+            )
+            for i in range(NODES)
+        )
+
+    def forward(self, state: State, mixture: Mixture) -> State:
+        states = [self.preproc0(state[0]), self.preproc1(state[1])]
+        for edges, weights in zip(self.dag, mixture.reduce if self.reduction else mixture.normal, strict=True):
+            states.append(sum(edge(s, w) for edge, s, w in zip(edges, states, weights, strict=True)))
+        return state[1], torch.cat(states[2:], dim=1)
+
+
+def make_search_stages(layout: Layout, affine: bool) -> nn.ModuleList:
+    """The cells of the search network: a list of stages, each a list of :class:`SearchCell`."""
+    shapes = layout.shapes(layout.search_cells)
+    return nn.ModuleList(nn.ModuleList(SearchCell(shape, affine) for shape in stage) for stage in shapes)

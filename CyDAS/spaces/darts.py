@@ -1,0 +1,194 @@
+"""The DARTS cell space: what the cyclic search needs to know of it."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from CyDAS.config import CommonConfig, SearchConfig
+from CyDAS.data import DataSet
+from CyDAS.models.genotype import (
+    Cell,
+    Genotype,
+    GenotypeError,
+    count_operations,
+    discretise,
+    make_genotype,
+    parse_genotype,
+)
+from CyDAS.models.heads import DistillationHead
+from CyDAS.models.joint import JointNetwork
+from CyDAS.models.layout import NODES, Layout, make_stem
+from CyDAS.models.nasnet import RetrainNetwork, make_evaluation_stages
+from CyDAS.models.operations import OPERATIONS, PARAMETER_FREE
+from CyDAS.models.supernet import ArchitectureParameters, make_search_stages
+from CyDAS.utils.errors import CydasError
+from CyDAS.utils.files import read_json, write_json
+from CyDAS.utils.plot import draw_graph
+
+#: An architecture of this space: the genotype of each stage.
+Architecture = list[Genotype]
+
+
+def make_layout(config: CommonConfig, data: DataSet) -> Layout:
+    """The networks' shape for the flags and the data set. Raises :class:`CydasError` where there is none."""
+    default_type = "cifar" if config.dataset in ("digits", "cifar10", "cifar100") else "imagenet"
+    try:
+        return Layout(
+            model_type=config.model_type or default_type,
+            init_channels=config.init_channels,
+            stem_multiplier=config.stem_multiplier,
+            layer_num=config.layer_num,
+            n_classes=data.n_classes,
+            input_channels=data.input_channels,
+            image_size=data.image_size,
+            res_stem=config.res_stem,
+        )
+    except ValueError as error:
+        raise CydasError(str(error)) from None
+
+
+class DartsSpace:
+    """Cells of four nodes with two chosen operations each (Liu et al. 2019; paper section 4.1)."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        repeat_cell: bool = False,
+        use_beta: bool = False,
+        bn_affine: bool = False,
+        share_fc: bool = False,
+        ensemble_param: bool = False,
+        ensemble_sum: bool = False,
+        fix_head: bool = False,
+    ):
+        self.layout = layout
+        self.repeat_cell = repeat_cell
+        self.use_beta = use_beta
+        self.bn_affine = bn_affine
+        self.joint_options = {
+            "share_fc": share_fc,
+            "ensemble_param": ensemble_param,
+            "ensemble_sum": ensemble_sum,
+            "fix_head": fix_head,
+        }
+
+    @classmethod
+    def from_config(cls, config: SearchConfig, data: DataSet) -> "DartsSpace":
+        names = ("repeat_cell", "use_beta", "bn_affine", "share_fc", "ensemble_param", "ensemble_sum", "fix_head")
+        return cls(make_layout(config, data), **{name: getattr(config, name) for name in names})
+
+    def build(self) -> JointNetwork:
+        """Both networks; the evaluation network has no cells until :meth:`set_evaluation`."""
+        layout = self.layout
+        inner_stages = (layout.layer_num - 3, layout.layer_num - 2)
+        return JointNetwork(
+            make_stem(layout),
+            make_search_stages(layout, affine=False),
+            ArchitectureParameters(layout, self.repeat_cell, self.use_beta),
+            tuple(DistillationHead(*layout.stage_output(stage), layout.n_classes) for stage in inner_stages),
+            features=layout.stage_output(layout.layer_num - 1)[0],
+            n_classes=layout.n_classes,
+            **self.joint_options,
+        )
+
+    @torch.no_grad()
+    def discretise(self, joint: JointNetwork) -> Architecture:
+        """The architecture that the search network now prefers."""
+        own = [
+            make_genotype(*(discretise(*alphas.cell(reduction)) for reduction in (False, True)))
+            for alphas in joint.super_layers_arch
+        ]
+        return own * self.layout.layer_num if self.repeat_cell else own
+
+    def set_evaluation(self, joint: JointNetwork, architecture: Architecture) -> None:
+        """Give the joint network a freshly initialised evaluation network of this architecture."""
+        joint.set_evaluation(make_evaluation_stages(self.layout, architecture, self.bn_affine))
+
+    def regulariser(self, joint: JointNetwork) -> Tensor:
+        """L1 norm of the raw alphas of the operations without weights, over all edges of all stages' cells."""
+        columns = [OPERATIONS.index(name) for name in PARAMETER_FREE]
+        return sum(
+            alpha[:, columns].abs().sum()
+            for stage in joint.super_layers_arch.stages()
+            for reduction in (False, True)
+            for alpha in stage.cell(reduction)[0]
+        )
+
+    @torch.no_grad()
+    def alpha_entropy(self, joint: JointNetwork) -> float:
+        """Mean entropy of the edges' softmax(alpha) as a share of its maximum: 1 undecided, 0 decided."""
+        alphas = [a for stage in joint.super_layers_arch for r in (False, True) for a in stage.cell(r)[0]]
+        p = torch.cat([alpha.softmax(dim=-1) for alpha in alphas])
+        return float(torch.special.entr(p).sum(dim=-1).mean() / math.log(p.shape[-1]))
+
+    def describe(self, architecture: Architecture) -> dict[str, int]:
+        """How often each operation stands in the cells; identical stages count once."""
+        return count_operations(self._distinct(architecture))
+
+    def draw(self, architecture: Architecture, folder: Path, name: str) -> None:
+        """A picture of the normal and the reduction cell, of each stage where stages differ."""
+        distinct = self._distinct(architecture)
+        for stage, genotype in enumerate(distinct):
+            where = f"{name}_stage{stage}" if len(distinct) > 1 else name
+            draw_cell(genotype.normal, folder / f"{where}_normal")
+            draw_cell(genotype.reduce, folder / f"{where}_reduce")
+
+    @staticmethod
+    def _distinct(architecture: Architecture) -> Architecture:
+        return architecture[:1] if all(g == architecture[0] for g in architecture) else architecture
+
+    def to_strings(self, architecture: Architecture) -> dict[str, str]:
+        """The published form, one string a stage."""
+        return genotype_strings(architecture)
+
+    def from_strings(self, strings: dict[str, str]) -> Architecture:
+        return parse_architecture(strings, self.layout.layer_num, "architecture")
+
+    def save(self, architecture: Architecture, path: Path) -> None:
+        write_json(path, genotype_strings(architecture))
+
+
+def genotype_strings(architecture: Sequence[Genotype]) -> dict[str, str]:
+    return {str(stage): repr(genotype) for stage, genotype in enumerate(architecture)}
+
+
+def parse_architecture(entries: object, stages: int, source: str) -> Architecture:
+    """Read ``{"0": "Genotype(...)", ...}``. Cells that are alike in all stages fit networks of any number of stages.
+
+    Raises :class:`CydasError` naming ``source`` and the stage that is wrong.
+    """
+    if not isinstance(entries, dict) or not entries:
+        raise CydasError(f'{source}: one genotype per stage is expected, {{"0": "Genotype(...)", ...}}')
+    if set(entries) != {str(stage) for stage in range(len(entries))}:
+        raise CydasError(f"{source}: stages must be numbered from 0, not {', '.join(map(repr, list(entries)[:8]))}")
+    architecture = []
+    for stage in range(len(entries)):
+        try:
+            architecture.append(parse_genotype(entries[str(stage)]))
+        except GenotypeError as error:
+            raise CydasError(f"{source}, stage {stage}: {error}") from None
+    if len(architecture) == stages:
+        return architecture
+    if all(genotype == architecture[0] for genotype in architecture):
+        return architecture[:1] * stages
+    raise CydasError(f"{source}: it has {len(architecture)} different stages, the network has {stages} (--layer_num)")
+
+
+def load_architecture(path: Path, stages: int) -> Architecture:
+    """Read a genotype file. Raises :class:`CydasError` for anything else."""
+    return parse_architecture(read_json(path, "genotype file"), stages, f"genotype file {path}")
+
+
+def draw_cell(cell: Cell, path: Path) -> None:
+    names = ["c_{k-2}", "c_{k-1}", *map(str, range(NODES))]
+    edges = [(names[source], str(node), op) for node, chosen in enumerate(cell) for op, source in chosen]
+    edges += [(str(node), "c_{k}", "") for node in range(NODES)]
+    draw_graph(path, edges, inputs=names[:2], output="c_{k}")
+
+
+def build_retrain_network(layout: Layout, architecture: Architecture, auxiliary: bool) -> RetrainNetwork:
+    return RetrainNetwork(layout, architecture, auxiliary)

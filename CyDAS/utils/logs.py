@@ -1,0 +1,71 @@
+"""What a run says: console, log file, TensorBoard, progress bar. Only rank 0 speaks."""
+
+import logging
+import sys
+import warnings
+from pathlib import Path
+
+from tqdm import tqdm
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from tensorboardX import SummaryWriter
+
+
+class _ConsoleHandler(logging.Handler):
+    """Lines that do not tear the progress bar apart."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stdout)
+        sys.stdout.flush()
+
+
+class RunLog:
+    """The voice of one run. With ``folder`` None (a process that is not rank 0) it says nothing."""
+
+    def __init__(self, folder: Path | None, file_name: str = "run.log"):
+        self._logger = logging.getLogger("CyDAS")
+        self._logger.setLevel(logging.INFO if folder else logging.ERROR)
+        self._logger.propagate = False
+        self._writer: SummaryWriter | None = None
+        self._bar: tqdm | None = None
+        self._speaks = folder is not None
+        for handler in list(self._logger.handlers):
+            self._logger.removeHandler(handler)
+            handler.close()
+        console = _ConsoleHandler()
+        console.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        self._logger.addHandler(console)
+        if folder:
+            file = logging.FileHandler(folder / file_name)
+            file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+            self._logger.addHandler(file)
+            self._writer = SummaryWriter(str(folder / "tensorboard"))
+
+    def info(self, message: str, *values) -> None:
+        self._logger.info(message, *values)
+
+    def warning(self, message: str, *values) -> None:
+        self._logger.warning(message, *values)
+
+    def scalars(self, figures: dict[str, float], step: int) -> None:
+        """Write figures to TensorBoard under their names."""
+        if self._writer:
+            for name, value in figures.items():
+                self._writer.add_scalar(name, value, step)
+            self._writer.flush()
+
+    def start_progress(self, total: int, unit: str = "step") -> None:
+        """Show a bar with the time left on a terminal; nothing elsewhere."""
+        if self._speaks:
+            self._bar = tqdm(total=total, unit=unit, disable=None, dynamic_ncols=True)
+
+    def advance(self) -> None:
+        if self._bar is not None:
+            self._bar.update()
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        if self._writer:
+            self._writer.close()

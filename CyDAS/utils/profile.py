@@ -1,0 +1,27 @@
+"""Parameters and multiply-accumulates of a network."""
+
+import copy
+import warnings
+
+import torch
+from torch import nn
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from thop import profile
+
+
+def count_parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def count_macs(network: nn.Module, input_shape: tuple[int, int, int]) -> int:
+    """Multiply-accumulates of all convolutions and linear layers for one image [C, H, W], in eval mode.
+
+    Batch norms, poolings and activations are not counted, as is the custom of the field.
+    """
+    network = copy.deepcopy(network).cpu().float().eval()
+    uncounted = (nn.BatchNorm2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.MaxPool2d, nn.ReLU)
+    nothing = {kind: lambda module, inputs, output: None for kind in uncounted}
+    macs, _ = profile(network, inputs=(torch.zeros(1, *input_shape),), custom_ops=nothing, verbose=False)
+    return int(macs)
