@@ -176,6 +176,15 @@ def parse(kind: type[Config], description: str, arguments: list[str] | None) -> 
     return config, set(values)
 
 
+def take_over(config: CommonConfig, given: set[str], saved: Any, names: tuple[str, ...]) -> None:
+    """Set those of ``names`` that were not given to their values in a saved configuration (a dict, or none)."""
+    hints = get_type_hints(type(config))
+    for name in names:
+        if isinstance(saved, dict) and name in saved and name not in given:
+            value = saved[name]
+            setattr(config, name, Path(value) if value is not None and Path in (hints[name], *get_args(hints[name])) else value)
+
+
 def _add_flag(parser: argparse.ArgumentParser, item, hint) -> None:
     assert item.default is not MISSING
     optional = isinstance(hint, UnionType)

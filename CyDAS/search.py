@@ -12,7 +12,7 @@ from CyDAS.engine.cycle import CyclicSearch
 from CyDAS.engine.optim import Precision
 from CyDAS.spaces import DartsSpace
 from CyDAS.utils import run
-from CyDAS.utils.checkpoint import load_checkpoint, random_state, save_checkpoint, set_random_state
+from CyDAS.utils.checkpoint import load_checkpoint, random_state, refusing, save_checkpoint, set_random_state
 from CyDAS.utils.distributed import copy_from_main, stop_process
 from CyDAS.utils.errors import CydasError, run_program
 from CyDAS.utils.files import write_json
@@ -82,22 +82,22 @@ def show(search: CyclicSearch, folder: Path, log: RunLog) -> None:
     space.draw(architecture, folder / "cells", name)
 
 
+#: Flags that may differ between a search and its continuation.
+MAY_DIFFER = {"resume", "overwrite", "print_freq", "workers", "device", "threads", "name", "output_dir",
+              "data_dir", "train_dir", "test_dir"}  # fmt: skip
+
+
 def resume(search: CyclicSearch, path: Path, config: SearchConfig) -> None:
     """Go on from ``path``. Raises :class:`CydasError` where it is not a checkpoint of this search."""
     content = load_checkpoint(path)
-    try:
-        saved = content["config"]
-        may_differ = {"resume", "overwrite", "print_freq", "workers", "device", "threads", "data_dir", "output_dir", "name"}
-        here = run.plain(config)
-        differing = [key for key in here if key not in may_differ and saved.get(key) != here[key]]
+    with refusing(f"checkpoint {path} is not one of this search"):
+        saved, here = content["config"], run.plain(config)
+        differing = [key for key in here if key not in MAY_DIFFER and saved.get(key) != here[key]]
         if differing:
             listed = ", ".join(f"--{key} was {saved.get(key)}, is {here[key]}" for key in differing)
             raise CydasError(f"checkpoint {path} was made with other flags: {listed}")
         search.load_state_dict(content["search"])
         set_random_state(content["random"])
-    except (KeyError, RuntimeError, TypeError, AttributeError, ValueError) as error:
-        first_line = str(error).splitlines()[0]
-        raise CydasError(f"checkpoint {path} is not one of this search: {first_line}") from None
 
 
 def run_main() -> None:

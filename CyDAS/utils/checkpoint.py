@@ -2,6 +2,8 @@
 
 import pickle
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,15 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CydasError(f"checkpoint {path}: a dict is expected, not {type(content).__name__}")
     return content
+
+
+@contextmanager
+def refusing(what: str) -> Iterator[None]:
+    """Turn what goes wrong while a checkpoint's content is put in place into a :class:`CydasError` saying ``what``."""
+    try:
+        yield
+    except (KeyError, RuntimeError, TypeError, AttributeError, ValueError, IndexError) as error:
+        raise CydasError(f"{what}: {type(error).__name__} {(str(error).splitlines() or [''])[0]}") from None
 
 
 def load_weights(module: nn.Module, weights: dict[str, Tensor], source: Path) -> None:

@@ -9,6 +9,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from CyDAS.utils.errors import CydasError
+from CyDAS.utils.logs import RunLog
 
 
 @dataclass(frozen=True)
@@ -85,3 +86,13 @@ def copy_from_main(module: nn.Module) -> None:
     if is_distributed():
         for tensor in [*module.parameters(), *module.buffers()]:
             dist.broadcast(tensor.data, src=0)
+
+
+def sync_batch_norm(network: nn.Module, wanted: bool, log: RunLog) -> nn.Module:
+    """Let batch norms use the statistics of all processes' images, where that is wanted and possible."""
+    if not (wanted and is_distributed()):
+        return network
+    if next(network.parameters()).device.type == "cpu":
+        log.warning("--sync_bn: PyTorch has it on GPUs only; each process goes on with its own statistics")
+        return network
+    return nn.SyncBatchNorm.convert_sync_batchnorm(network)

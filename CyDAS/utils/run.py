@@ -1,6 +1,5 @@
 """A run: its folder, its seed, its device, and the record of how it was made."""
 
-import json
 import platform
 import random
 import shutil
@@ -82,7 +81,7 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})"
 
 
-def append_json_line(path: Path, value: dict[str, Any]) -> None:
-    """Add one line to a JSON-lines file; a line is short enough to be written at once."""
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(json.dumps(value) + "\n")
+def find_file(name: str, folder: Path) -> Path:
+    """A file named by its path or, where there is none, by its name in the run's folder."""
+    path = Path(name)
+    return path if path.exists() or path.is_absolute() else folder / path

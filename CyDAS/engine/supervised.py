@@ -1,0 +1,97 @@
+"""Training a found network on labels, and evaluating it."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from CyDAS.config import RetrainConfig
+from CyDAS.data.loaders import Batches
+from CyDAS.engine.losses import classification_loss, mixup
+from CyDAS.engine.optim import Precision, update
+from CyDAS.models.nasnet import RetrainOutput
+from CyDAS.utils.errors import CydasError
+from CyDAS.utils.logs import RunLog
+from CyDAS.utils.meters import Averages, top1
+
+
+class Accuracy(NamedTuple):
+    """Shares of the test images, percent, every image counted once."""
+
+    top1: float
+    top5: float  #: with fewer than 5 classes: among all of them
+    loss: float
+    images: int
+
+
+def retrain_loss(output: RetrainOutput, targets: Tensor, label_smooth: float, aux_weight: float) -> Tensor:
+    """Label-smoothed cross-entropy, plus ``aux_weight`` times the same on the auxiliary logits."""
+    loss = classification_loss(output.logits, targets, label_smooth)
+    if output.auxiliary is not None:
+        loss = loss + aux_weight * classification_loss(output.auxiliary, targets, label_smooth)
+    return loss
+
+
+def train_epoch(
+    network: nn.Module,
+    batches: Batches,
+    optimiser: Optimizer,
+    config: RetrainConfig,
+    n_classes: int,
+    precision: Precision,
+    epoch: int,
+    log: RunLog,
+) -> dict[str, float]:
+    """One epoch of supervised training; returns the mean loss, accuracy and gradient norm.
+
+    Raises :class:`CydasError` for a loss or a gradient that is not finite.
+    """
+    network.train()
+    printed, whole = (Averages(precision.device) for _ in range(2))
+    steps = len(batches)
+    for index, (images, labels) in enumerate(batches.epoch(epoch), start=1):
+        targets = labels
+        if config.mixup_alpha:
+            images, targets = mixup(images, labels, n_classes, config.mixup_alpha)
+        with precision.autocast():
+            output = network(images)
+        loss = retrain_loss(output, targets, config.label_smooth, config.aux_weight)
+        norm = update(loss, [optimiser], config.grad_clip, precision.scaler)
+        figures = {"train/loss": loss, "train/top1": top1(output.logits, labels), "train/gradient_norm": norm}
+        printed.add(figures, len(labels))
+        whole.add(figures, len(labels))
+        log.advance()
+        if index % config.print_freq == 0 or index == steps:
+            _report(f"epoch {epoch + 1}/{config.epochs} [{index}/{steps}]", epoch * steps + index, printed, log)
+    return whole.means()
+
+
+def _report(name: str, step: int, averages: Averages, log: RunLog) -> None:
+    text = "  ".join(f"{key} {value:.4g}" for key, value in averages.means().items())
+    log.info("%s  %s", name, text)
+    if (back := averages.steps_since_bad()) is not None:
+        raise CydasError(
+            f"a loss or a gradient is not finite at step {step - back} of the training, {name}: {text}. "
+            "The checkpoint of the last finished epoch is whole; lower the learning rate before you go on"
+        )
+    averages.reset()
+
+
+@torch.no_grad()
+def evaluate(network: nn.Module, batches: Batches, precision: Precision) -> Accuracy:
+    """Top-1 and top-5 on all images of ``batches``, over all processes."""
+    network.eval()
+    averages = Averages(precision.device)
+    for images, labels in batches.epoch():
+        with precision.autocast():
+            logits = network(images).logits
+        best = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
+        figures = {
+            "top1": best[:, 0].double().mean() * 100,
+            "top5": best.any(dim=1).double().mean() * 100,
+            "loss": classification_loss(logits, labels),
+        }
+        averages.add(figures, len(labels))
+    means = averages.means()
+    return Accuracy(means["top1"], means["top5"], means["loss"], batches.size)

@@ -1,0 +1,65 @@
+"""Evaluate a checkpoint: ``python CyDAS/test.py --help``."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+if __package__ in (None, ""):  # started as a file: the package lies one level up
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from CyDAS.config import TestConfig, parse, take_over
+from CyDAS.data import load_data
+from CyDAS.engine.optim import Precision
+from CyDAS.engine.supervised import evaluate
+from CyDAS.models.nasnet import RetrainNetwork
+from CyDAS.spaces.darts import Architecture, load_architecture, make_layout, parse_architecture
+from CyDAS.utils import run
+from CyDAS.utils.checkpoint import load_checkpoint, load_weights
+from CyDAS.utils.errors import CydasError, run_program
+from CyDAS.utils.profile import count_macs, count_parameters
+
+#: Settings of the network and its data that a test takes from the checkpoint unless they are given.
+FROM_CHECKPOINT = (
+    "dataset", "data_dir", "train_dir", "test_dir", "image_size", "n_classes", "input_channels",
+    "model_type", "init_channels", "stem_multiplier", "layer_num", "res_stem",
+)  # fmt: skip
+
+
+def main(arguments: list[str] | None = None) -> None:
+    config, given = parse(TestConfig, "Evaluate a checkpoint on all test images.", arguments)
+    path = run.find_file(config.resume_name, config.output_dir / "retrain" / config.name)
+    content = load_checkpoint(path)
+    take_over(config, given, content.get("config"), FROM_CHECKPOINT)
+    weights = content.get("model_main", content)  # published checkpoints are bare state dicts
+    if not isinstance(weights, dict):
+        raise CydasError(f"checkpoint {path} holds no weights")
+    architecture = find_architecture(config, content, path)
+    process = run.start(config)
+    data = load_data(config, process)
+    layout = make_layout(config, data)
+    auxiliary = any("aux_head." in str(key) for key in weights)
+    network = RetrainNetwork(layout, architecture, auxiliary)
+    load_weights(network, weights, path)
+    accuracy = evaluate(network.to(process.device), data.test_batches(), Precision(process.device, config.use_amp, config.amp_dtype))
+    if process.is_main:
+        parameters = count_parameters(network) - (count_parameters(network.aux_head) if auxiliary else 0)
+        macs = count_macs(network, (layout.input_channels, layout.image_size, layout.image_size))
+        print(f"{path}: {parameters / 1e6:.3f} M parameters, {macs / 1e6:.1f} M multiply-accumulates")
+        print(f"top-1 {accuracy.top1:.2f} %  top-5 {accuracy.top5:.2f} %  on {accuracy.images} test images of {config.dataset}")
+
+
+def find_architecture(config: TestConfig, content: dict[str, Any], path: Path) -> Architecture:
+    """The genotype of ``--cell_file``, else the checkpoint's own."""
+    if config.cell_file:
+        return load_architecture(config.cell_file, config.layer_num)
+    if "genotype" not in content:
+        raise CydasError(f"checkpoint {path} does not say which architecture it is of: give its genotype with --cell_file")
+    return parse_architecture(content["genotype"], config.layer_num, f"checkpoint {path}")
+
+
+def run_main() -> None:
+    run_program(main)
+
+
+if __name__ == "__main__":
+    run_main()
