@@ -4,14 +4,12 @@ import os
 from pathlib import Path
 
 import pytest
-import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 FIXTURES = Path(os.environ.get("CYDAS_FIXTURES", ROOT.parent / "shared/fixtures/equivalence.pt"))
 SPEC = Path(os.environ.get("CYDAS_SPEC", ROOT.parent / "shared/spec"))
 DATA = Path(os.environ.get("CYDAS_DATA", ROOT.parent / "shared/data"))
 
-torch.set_num_threads(2)
 
 
 @pytest.fixture(scope="session")
