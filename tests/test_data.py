@@ -1,0 +1,199 @@
+"""Data: augmentation random per image, every image counted, order from the seed alone, clear errors."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from CyDAS.config import SearchConfig
+from CyDAS.data import load_data
+from CyDAS.data.augment import BatchAugmentation, batch_crop, batch_cutout, batch_flip
+from CyDAS.data.loaders import seeded_generator
+from CyDAS.utils.distributed import Process
+from CyDAS.utils.errors import CydasError
+
+CPU = torch.device("cpu")
+ONE = Process(0, 1, CPU)
+
+
+def numbered(n=64, size=8):
+    """Images whose every pixel has a different value, so that a pixel's origin can be told."""
+    return torch.arange(1, size * size + 1, dtype=torch.uint8).view(1, 1, size, size).repeat(n, 3, 1, 1)
+
+
+def test_crops_are_windows_of_the_padded_image_at_random_places():
+    images = numbered()
+    cropped = batch_crop(images, 2, torch.Generator().manual_seed(0))
+    padded = torch.nn.functional.pad(images, (2,) * 4)
+    places = set()
+    for original, crop in zip(padded, cropped, strict=True):
+        fits = [(y, x) for y in range(5) for x in range(5) if torch.equal(original[:, y : y + 8, x : x + 8], crop)]
+        assert len(fits) == 1
+        places.add(fits[0])
+    assert len(places) > 15
+
+
+def test_flips_mirror_about_half_of_the_images():
+    images = numbered(1000)
+    flipped = batch_flip(images, torch.Generator().manual_seed(0))
+    mirrored = sum(torch.equal(a, b.flip(-1)) for a, b in zip(flipped, images, strict=True))
+    same = sum(torch.equal(a, b) for a, b in zip(flipped, images, strict=True))
+    assert mirrored + same == 1000 and 430 < mirrored < 570
+
+
+def test_cutout_blanks_a_square_clipped_at_the_border():
+    images = torch.ones(500, 3, 32, 32)
+    cut = batch_cutout(images, 16, torch.Generator().manual_seed(0))
+    sizes = []
+    for image in cut:
+        blank = image[0] == 0
+        rows, columns = blank.any(1).nonzero(), blank.any(0).nonzero()
+        height, width = int(rows.max() - rows.min()) + 1, int(columns.max() - columns.min()) + 1
+        assert blank.sum() == height * width and max(height, width) <= 16
+        assert height == 16 or rows.min() == 0 or rows.max() == 31
+        assert torch.equal(image[0], image[1]) and torch.equal(image[0], image[2])
+        sizes.append((height, width))
+    assert max(sizes) == (16, 16) and min(h for h, _ in sizes) == 8
+
+
+def test_batches_are_normalised():
+    augmentation = BatchAugmentation(mean=(0.5, 0.25, 0.0), std=(0.5, 1.0, 2.0))
+    out = augmentation.normalise(torch.full((1, 3, 2, 2), 255, dtype=torch.uint8))
+    assert out[0, :, 0, 0].tolist() == pytest.approx([1.0, 0.75, 0.5])
+
+
+def test_auto_augment_is_random_per_image_and_repeatable():
+    images = torch.randint(0, 256, (1, 3, 16, 16), dtype=torch.uint8).repeat(24, 1, 1, 1)
+    augmentation = BatchAugmentation((0.5,) * 3, (0.2,) * 3, padding=0, flip=False, auto_augment=True)
+    first, again = (augmentation.train(images, torch.Generator().manual_seed(3)) for _ in range(2))
+    assert torch.equal(first, again)
+    assert len({image.numpy().tobytes() for image in first}) > 10
+
+
+def digits(process=ONE, **flags):
+    return load_data(SearchConfig(dataset="digits", **flags), process)
+
+
+def test_digits_come_with_the_package():
+    data = digits()
+    images, labels = next(data.test_batches().epoch())
+    assert (data.n_classes, data.image_size, data.train_size) == (10, 16, 1438)
+    assert images.shape == (128, 3, 16, 16) and labels.dtype == torch.int64
+    assert data.test_batches().size == 359
+    train, val = data.halves()
+    assert (list(train), list(val)) == (list(range(719)), list(range(719, 1438)))
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_every_test_image_counts_once(world_size):
+    labels = []
+    for rank in range(world_size):
+        batches = digits(Process(rank, world_size, CPU), batch_size=50).test_batches()
+        own = [y for _, y in batches.epoch()]
+        assert len(own) == len(batches)
+        labels += own
+    assert len(torch.cat(labels)) == 359
+    expected = torch.cat([y for _, y in digits().test_batches().epoch()])
+    assert torch.equal(torch.cat(labels).bincount(), expected.bincount())
+
+
+def test_processes_share_an_epoch_without_overlap():
+    parts = [digits(Process(rank, 2, CPU)).train_batches(range(719), stream=1).order(0) for rank in range(2)]
+    assert len(parts[0]) == len(parts[1]) == 360
+    assert sorted({*parts[0], *parts[1]}) == list(range(719))
+
+
+def test_an_epoch_follows_from_seed_stream_and_number_alone():
+    def first(epoch, **kwargs):
+        flags = {key: kwargs[key] for key in kwargs if key == "seed"}
+        stream = kwargs.get("stream", 1)
+        return next(digits(**flags).train_batches(range(719), stream=stream).epoch(epoch))[0]
+
+    assert torch.equal(first(4), first(4))
+    assert not torch.equal(first(4), first(5))
+    assert not torch.equal(first(4), first(4, seed=1))
+    assert not torch.equal(first(4), first(4, stream=2))
+    assert seeded_generator(1, 2).initial_seed() != seeded_generator(2, 1).initial_seed()
+
+
+def test_a_last_batch_of_one_image_is_left_out_of_training():
+    batches = digits(batch_size=8).train_batches(range(17), stream=1)
+    assert len(batches) == 2 and [len(y) for _, y in batches.epoch(0)] == [8, 8]
+    assert [len(y) for _, y in digits(batch_size=8).train_batches(range(18)).epoch(0)] == [8, 8, 2]
+    assert len(list(batches.epoch(0, steps=1))) == 1
+
+
+def make_folder(root, classes=("cat", "dog"), images=3, size=40):
+    generator = np.random.default_rng(0)
+    for part in ("train", "val"):
+        for name in classes:
+            (root / part / name).mkdir(parents=True)
+            for index in range(images):
+                pixels = generator.integers(0, 256, (size, size, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(root / part / name / f"{index}.png")
+    return root
+
+
+def folder(root, **flags):
+    return load_data(SearchConfig(dataset="folder", data_dir=root, image_size=32, **flags), ONE)
+
+
+def test_class_folders_are_a_data_set(tmp_path):
+    Image.new("L", (20, 30)).save(make_folder(tmp_path) / "train" / "cat" / "grey.png")
+    Image.new("RGBA", (20, 30)).save(tmp_path / "train" / "dog" / "alpha.png")
+    data = folder(tmp_path, workers=0, batch_size=4)
+    assert (data.n_classes, data.train_size, data.image_size) == (2, 8, 32)
+    batches = data.train_batches(range(8), stream=1)
+    images = torch.cat([x for x, _ in batches.epoch(0)])
+    assert images.shape == (8, 3, 32, 32) and images.dtype == torch.float32
+    assert [len(y) for _, y in data.test_batches().epoch()] == [4, 2]
+
+
+def test_augmentation_does_not_depend_on_the_number_of_workers(tmp_path):
+    make_folder(tmp_path)
+    first, second = (
+        torch.cat([x for x, _ in folder(tmp_path, workers=n, batch_size=2).train_batches(range(6)).epoch(1)])
+        for n in (0, 2)
+    )
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_unreadable_image_is_named(tmp_path, workers):
+    bad = make_folder(tmp_path) / "train" / "dog" / "0.png"
+    bad.write_bytes(bad.read_bytes()[:100])
+    with pytest.raises(CydasError, match="cannot read the image") as error:
+        list(folder(tmp_path, workers=workers).train_batches(range(6)).epoch(0))
+    assert str(bad) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_folders_that_make_no_data_set_are_refused(tmp_path):
+    with pytest.raises(CydasError, match="--train_dir: there is no folder"):
+        folder(tmp_path)
+    make_folder(tmp_path)
+    (tmp_path / "train" / "emu").mkdir()
+    with pytest.raises(CydasError, match="emu"):
+        folder(tmp_path)
+    (tmp_path / "train" / "emu").rmdir()
+    (tmp_path / "val" / "cat").rename(tmp_path / "val" / "cow")
+    with pytest.raises(CydasError, match="differ in their class folders: cat"):
+        folder(tmp_path)
+
+
+@pytest.mark.parametrize(("flag", "value"), [("n_classes", 100), ("input_channels", 1)])
+def test_a_flag_that_contradicts_the_data_is_refused(flag, value):
+    with pytest.raises(CydasError, match=f"--{flag} {value}: the data set digits has"):
+        digits(**{flag: value})
+    assert digits(n_classes=10, input_channels=3).n_classes == 10
+
+
+def test_cifar_that_is_nowhere_says_where_to_put_it(tmp_path, monkeypatch):
+    from torchvision.datasets import CIFAR10
+
+    def offline(self):
+        raise OSError("no network")
+
+    monkeypatch.setattr(CIFAR10, "download", offline)
+    with pytest.raises(CydasError, match="cifar-10-batches-py of cifar-10-python.tar.gz there") as error:
+        load_data(SearchConfig(dataset="cifar10", data_dir=tmp_path), ONE)
+    assert str(tmp_path) in str(error.value)
