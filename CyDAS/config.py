@@ -139,7 +139,7 @@ class RetrainConfig(CommonConfig):
 
 
 @dataclass
-class TestConfig(CommonConfig):
+class EvaluationConfig(CommonConfig):
     """Flags of ``test.py``. What a CyDAS checkpoint says of its network and data needs no flag."""
 
     init_channels: int = flag(36, "channels of a node in the first stage")

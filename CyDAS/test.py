@@ -7,7 +7,7 @@ from typing import Any
 if __package__ in (None, ""):  # started as a file: the package lies one level up
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from CyDAS.config import TestConfig, parse, take_over
+from CyDAS.config import EvaluationConfig, parse, take_over
 from CyDAS.data import load_data
 from CyDAS.engine.optim import Precision
 from CyDAS.engine.supervised import evaluate
@@ -26,7 +26,7 @@ FROM_CHECKPOINT = (
 
 
 def main(arguments: list[str] | None = None) -> None:
-    config, given = parse(TestConfig, "Evaluate a checkpoint on all test images.", arguments)
+    config, given = parse(EvaluationConfig, "Evaluate a checkpoint on all test images.", arguments)
     path = run.find_file(config.resume_name, config.output_dir / "retrain" / config.name)
     content = load_checkpoint(path)
     take_over(config, given, content.get("config"), FROM_CHECKPOINT)
@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"top-1 {accuracy.top1:.2f} %  top-5 {accuracy.top5:.2f} %  on {accuracy.images} test images of {config.dataset}")
 
 
-def find_architecture(config: TestConfig, content: dict[str, Any], path: Path) -> Architecture:
+def find_architecture(config: EvaluationConfig, content: dict[str, Any], path: Path) -> Architecture:
     """The genotype of ``--cell_file``, else the checkpoint's own."""
     if config.cell_file:
         return load_architecture(config.cell_file, config.layer_num)

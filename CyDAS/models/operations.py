@@ -61,13 +61,15 @@ class FactorizedReduce(nn.Module):
         if c_out % 2:
             raise ValueError(f"FactorizedReduce splits its output channels in two: {c_out} is odd")
         self.relu = nn.ReLU()
-        self.conv1 = nn.Conv2d(c_in, c_out // 2, 1, stride=2, bias=False)
-        self.conv2 = nn.Conv2d(c_in, c_out // 2, 1, stride=2, bias=False)
+        self.conv1 = nn.Conv2d(c_in, c_out // 2, 1, bias=False)
+        self.conv2 = nn.Conv2d(c_in, c_out // 2, 1, bias=False)
         self.bn = nn.BatchNorm2d(c_out, affine=affine)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.relu(x)
-        return self.bn(torch.cat([self.conv1(x), self.conv2(x[:, :, 1:, 1:])], dim=1))
+        # The stride is taken before the convolutions: oneDNN's strided 1x1 kernel writes out of bounds in the backward
+        # of channels-last tensors with fewer than 8 channels (uxlfoundation/oneDNN issue 6035).
+        return self.bn(torch.cat([self.conv1(x[:, :, ::2, ::2]), self.conv2(x[:, :, 1::2, 1::2])], dim=1))
 
 
 class DilConv(nn.Module):

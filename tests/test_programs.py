@@ -1,0 +1,262 @@
+"""The programs as a user starts them: from the repository root, on digits, and with mistakes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from CyDAS.config import RetrainConfig, SearchConfig, EvaluationConfig, parse
+from CyDAS.models.layout import Layout
+from CyDAS.models.nasnet import RetrainNetwork
+from CyDAS.retrain import main as retrain
+from CyDAS.search import main as search
+from CyDAS.spaces.darts import load_architecture
+from CyDAS.test import main as evaluate
+from CyDAS.utils.checkpoint import load_checkpoint
+from CyDAS.utils.errors import CydasError
+
+ROOT = Path(__file__).resolve().parents[1]
+CELL = ROOT / "CyDAS/cells/dartsv2_genotype.json"
+TINY = "--init_channels 2 --stem_multiplier 1 --image_size 12 --batch_size 16 --print_freq 1 --device cpu".split()
+SEARCH = [*TINY, *"--sample_ratio 0.05 --pretrain_epochs 1 --search_iter 3 --search_iter_epochs 1 --nasnet_warmup 1".split(),
+          "--regular", "--repeat_cell", "--ensemble_param"]  # fmt: skip
+RETRAIN = [*TINY, *"--batch_size 240 --cutout_length 4 --drop_path_prob 0.2 --lr 0.1".split()]
+
+
+def run_search(folder, name, *flags):
+    search([*SEARCH, "--output_dir", str(folder), "--name", name, *flags])
+    return folder / "search" / name
+
+
+def run_retrain(folder, name, *flags):
+    retrain([*RETRAIN, "--output_dir", str(folder), "--name", name, *flags])
+    return folder / "retrain" / name
+
+
+def last_alphas(run):
+    return json.loads((run / "alphas" / "round_003.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A search, the retraining of what it found, and their folder."""
+    folder = tmp_path_factory.mktemp("finished")
+    run_search(folder, "first")
+    run_retrain(folder, "first", "--epochs", "2")
+    return folder
+
+
+def test_a_search_writes_what_it_found(finished):
+    run = finished / "search/first"
+    architecture = load_architecture(run / "genotype.json", 3)
+    assert len(architecture) == 3
+    assert {p.name for p in (run / "alphas").iterdir()} == {f"round_{i:03d}.json" for i in (1, 2, 3)}
+    assert (run / "cells/round_003_normal.gv").exists() and (run / "cells/round_003_reduce.gv").exists()
+    assert list((run / "tensorboard").iterdir()) and "alpha entropy" in (run / "search.log").read_text()
+    config = json.loads((run / "config.json").read_text())
+    assert config["config"]["init_channels"] == 2 and "torch" in config["versions"]
+    assert set(load_checkpoint(run / "search_resume.pth.tar")) == {"search", "random", "config"}
+
+
+def test_tensorboard_shows_both_networks_and_every_operation(finished):
+    names = scalar_names(finished / "search/first/tensorboard")
+    assert {
+        "val/loss_search", "val/loss_evaluation", "val/loss_kd", "val/loss_regulariser", "val/top1_search",
+        "val/top1_evaluation", "train/loss_search", "train/top1_search", "warmup/loss_evaluation",
+        "lr/w", "lr/nas", "lr/alpha", "alphas/entropy", "operations/skip_connect", "operations/sep_conv_3x3",
+    } <= names  # fmt: skip
+    assert {"train/loss", "test/top1", "test/top5", "lr"} <= scalar_names(finished / "retrain/first/tensorboard")
+
+
+def scalar_names(folder):
+    """Names in TensorBoard's event files: length-framed records, the name a field of the summary's value."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    names = set()
+    for path in folder.iterdir():
+        data, at = path.read_bytes(), 0
+        while at < len(data):
+            length = int.from_bytes(data[at : at + 8], "little")
+            event = Event.FromString(data[at + 12 : at + 12 + length])
+            names |= {value.tag for value in event.summary.value}
+            at += 16 + length
+    return names
+
+
+def test_a_retraining_writes_last_best_and_resume(finished):
+    run = finished / "retrain/first"
+    result = json.loads((run / "result.json").read_text())
+    assert result["epochs"] == 2 and result["last"]["images"] == 359
+    for name in ("last.pth.tar", "best.pth.tar"):
+        assert {"model_main", "genotype", "config"} <= set(load_checkpoint(run / name))
+    resume = load_checkpoint(run / "retrain_resume.pth.tar")
+    assert {"model_main", "optimizer", "lr_scheduler", "best_top1", "best_top5", "sta_epoch"} <= set(resume)
+
+
+def test_a_test_needs_only_the_name(finished, capsys):
+    evaluate(["--output_dir", str(finished), "--name", "first"])
+    expected = json.loads((finished / "retrain/first/result.json").read_text())["last"]
+    printed = capsys.readouterr().out
+    assert f"top-1 {expected['top1']:.2f} %  top-5 {expected['top5']:.2f} %  on 359 test images" in printed
+
+
+def test_published_bare_state_dicts_are_tested_as_they_are(tmp_path, capsys):
+    torch.manual_seed(0)
+    layout = Layout(init_channels=4, image_size=16)
+    network = RetrainNetwork(layout, load_architecture(CELL, 3), auxiliary=True)
+    torch.save(network.state_dict(), tmp_path / "bare.pth.tar")
+    flags = ["--resume", "--resume_name", str(tmp_path / "bare.pth.tar"), "--init_channels", "4"]
+    evaluate([*flags, "--cell_file", str(CELL)])
+    assert "on 359 test images" in capsys.readouterr().out
+    with pytest.raises(CydasError, match="give its genotype with --cell_file"):
+        evaluate(flags)
+    with pytest.raises(CydasError, match="of another architecture"):
+        evaluate([*flags, "--cell_file", str(CELL.with_name("cifar_genotype.json"))])
+
+
+def test_two_searches_with_one_seed_find_the_same_alphas(finished, tmp_path):
+    again = run_search(tmp_path, "again")
+    assert last_alphas(again) == last_alphas(finished / "search/first")
+    other = run_search(tmp_path, "other", "--seed", "1", "--search_iter", "2")
+    assert (other / "genotype.json").exists()
+
+
+def test_a_search_that_was_cut_off_ends_as_if_it_had_not(finished, tmp_path, monkeypatch):
+    from CyDAS.engine.cycle import CyclicSearch
+
+    cycle = CyclicSearch._cycle
+    monkeypatch.setattr(CyclicSearch, "_cycle", lambda self, t, v, index, *a: cut_off(index, lambda: cycle(self, t, v, index, *a)))
+    with pytest.raises(KeyboardInterrupt):
+        run_search(tmp_path, "cut")
+    monkeypatch.undo()
+    run = run_search(tmp_path, "cut", "--resume")
+    assert last_alphas(run) == last_alphas(finished / "search/first")
+    mine, theirs = (load_checkpoint(r / "search_resume.pth.tar")["search"]["joint"] for r in (run, finished / "search/first"))
+    assert all(torch.equal(mine[key], theirs[key]) for key in theirs)
+
+
+def cut_off(index, go_on):
+    if index == 2:
+        raise KeyboardInterrupt
+    go_on()
+
+
+def test_a_retraining_that_was_cut_off_ends_as_if_it_had_not(finished, tmp_path, monkeypatch):
+    import CyDAS.retrain
+
+    train_epoch, cell = CyDAS.retrain.train_epoch, str(finished / "search/first/genotype.json")
+    cut = lambda *a: cut_off(2 * a[6], lambda: None) or train_epoch(*a)  # noqa: E731
+    monkeypatch.setattr(CyDAS.retrain, "train_epoch", cut)
+    with pytest.raises(KeyboardInterrupt):
+        run_retrain(tmp_path, "cut", "--epochs", "2", "--cell_file", cell)
+    monkeypatch.undo()
+    run = run_retrain(tmp_path, "cut", "--epochs", "2", "--cell_file", cell, "--resume")
+    mine, theirs = (load_checkpoint(r / "last.pth.tar")["model_main"] for r in (run, finished / "retrain/first"))
+    assert all(torch.equal(mine[key], theirs[key]) for key in theirs)
+
+
+def test_an_earlier_run_is_not_touched_without_a_word(finished):
+    before = (finished / "search/first/genotype.json").read_bytes()
+    with pytest.raises(CydasError, match="--resume goes on with it, --overwrite deletes it"):
+        run_search(finished, "first")
+    with pytest.raises(CydasError, match="--alpha_lr was 0.0006, is 0.1"):
+        run_search(finished, "first", "--resume", "--alpha_lr", "0.1")
+    assert (finished / "search/first/genotype.json").read_bytes() == before
+
+
+def start(*command, **environment):
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, **environment}, timeout=300)
+
+
+@pytest.mark.parametrize("program", ["search", "retrain", "test"])
+@pytest.mark.parametrize("how", ["file", "module"])
+def test_programs_start_from_the_repository_root(program, how):
+    command = [f"CyDAS/{program}.py"] if how == "file" else ["-m", f"CyDAS.{program}"]
+    result = start(sys.executable, *command, "--help")
+    assert result.returncode == 0, result.stderr
+    assert "--init_channels" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("program", "flags", "word"),
+    [
+        ("search", ["--search_iter", "3", "--pretrain_epochs", "3"], "no cycle is left"),
+        ("search", ["--search_iter", "6", "--n_classes", "100"], "--n_classes 100: the data set digits has 10"),
+        ("search", ["--search_iter", "6", "--image_size", "30"], "multiple of 4"),
+        ("search", ["--search_iter", "6", "--dataset", "folder", "--train_dir", "nowhere"], "there is no folder nowhere"),
+        ("search", ["--search_iter", "6", "--resume"], "search_resume.pth.tar: there is no such file"),
+        ("retrain", ["--cell_file", "nowhere.json"], "nowhere.json: there is no such file"),
+        ("retrain", [], "genotype.json: there is no such file"),
+        ("retrain", ["--cell_file", str(CELL), "--drop_path_prob", "1"], "--drop_path_prob"),
+        ("test", ["--resume_name", "nowhere.pth.tar"], "nowhere.pth.tar: there is no such file"),
+        ("test", ["--resume_name", "README.md"], "README.md: it is damaged"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, program, flags, word):
+    result = start(sys.executable, f"CyDAS/{program}.py", "--output_dir", str(tmp_path), "--name", "x", *flags)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    assert word in result.stderr
+
+
+def test_two_processes_search_and_retrain_under_torchrun(tmp_path):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    one = {"OMP_NUM_THREADS": "1"}
+    result = start(*torchrun, "CyDAS/search.py", *SEARCH, "--search_iter", "2", "--output_dir", str(tmp_path), **one)
+    assert result.returncode == 0, result.stderr
+    result = start(*torchrun, "CyDAS/retrain.py", *RETRAIN, "--epochs", "1", "--output_dir", str(tmp_path), **one)
+    assert result.returncode == 0, result.stderr
+    result = start(*torchrun, "CyDAS/test.py", "--output_dir", str(tmp_path), **one)
+    assert result.returncode == 0, result.stderr
+    last = json.loads((tmp_path / "retrain/default/result.json").read_text())["last"]
+    assert f"top-1 {last['top1']:.2f} %" in result.stdout and "on 359 test images" in result.stdout
+
+
+def test_defaults_are_the_published_ones():
+    search, _ = parse(SearchConfig, "", ["--search_iter", "6"])
+    expected = {
+        "w_lr": 0.05, "w_lr_min": 0.001, "w_momentum": 0.9, "w_weight_decay": 3e-4, "w_grad_clip": 5, "alpha_lr": 6e-4,
+        "alpha_weight_decay": 1e-3, "pretrain_epochs": 5, "search_iter_epochs": 5, "nasnet_lr": 0.1, "nasnet_warmup": 5,
+        "loss_alpha": 1, "loss_T": 2, "interactive_type": 0, "regular_ratio": 0.5, "regular_coeff": 5,
+        "sample_ratio": 0.2, "batch_size": 128, "seed": 0,
+    }  # fmt: skip
+    assert {key: getattr(search, key) for key in expected} == expected and SearchConfig().search_iter == 5
+    retrain, _ = parse(RetrainConfig, "", [])
+    expected = {
+        "lr": 0.025, "momentum": 0.9, "weight_decay": 5e-4, "grad_clip": 5, "epochs": 600, "warmup_epochs": 5,
+        "init_channels": 36, "aux_weight": 0.4, "cutout_length": 16, "label_smooth": 0.1, "drop_path_prob": 0.3,
+        "mixup_alpha": 0, "resume_name": "retrain_resume.pth.tar", "batch_size": 128,
+    }  # fmt: skip
+    assert {key: getattr(retrain, key) for key in expected} == expected
+
+
+PUBLISHED = {
+    "run_search_cifar_1gpu": (SearchConfig, {"batch_size": 64, "w_lr": 0.08, "nasnet_lr": 0.08, "search_iter": 32, "interactive_type": 3, "fix_head": True, "regular_ratio": 0.667}),
+    "run_search_cifar_4gpus": (SearchConfig, {"batch_size": 64, "w_lr": 0.2, "nasnet_lr": 0.2, "pretrain_epochs": 2, "sample_ratio": 1.0, "repeat_cell": True}),
+    "run_search_imagenet": (SearchConfig, {"w_lr": 0.8, "stem_multiplier": 1, "search_iter": 40, "nasnet_warmup": 3, "fix_head": False, "alpha_weight_decay": 1e-5, "sample_ratio": 0.2}),
+    "run_retrain_cifar_1gpu": (RetrainConfig, {"lr": 0.025, "epochs": 600, "warmup_epochs": 0, "weight_decay": 5e-4, "drop_path_prob": 0.3, "label_smooth": 0, "cutout_length": 16}),
+    "run_retrain_cifar_4gpus": (RetrainConfig, {"lr": 0.1, "batch_size": 128, "sync_bn": True}),
+    "run_retrain_imagenet": (RetrainConfig, {"lr": 0.5, "epochs": 250, "init_channels": 48, "weight_decay": 3e-5, "drop_path_prob": 0, "cutout_length": 0, "label_smooth": 0.1}),
+    "run_test_cifar": (EvaluationConfig, {"init_channels": 36, "dataset": "cifar10"}),
+    "run_test_imagenet": (EvaluationConfig, {"init_channels": 48, "dataset": "imagenet"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("script", PUBLISHED)
+@pytest.mark.parametrize("folder", ["scripts", "CyDAS/scripts"])
+def test_run_scripts_carry_the_published_settings_and_pass_flags_on(tmp_path, script, folder):
+    """The script is run with a stand-in for Python that prints the command it would have started."""
+    stand_in = tmp_path / "python"
+    stand_in.write_text('#!/bin/sh\nif [ "$1" = -c ]; then echo 0; else printf "%s\\n" "$@"; fi\n')
+    stand_in.chmod(0o755)
+    result = start("bash", f"{folder}/{script}.sh", "--seed", "7", PYTHON=str(stand_in))
+    assert result.returncode == 0 and "no GPU here: running on the CPU" in result.stderr
+    program, *flags = result.stdout.splitlines()
+    kind, expected = PUBLISHED[script]
+    config, _ = parse(kind, "", flags)
+    assert (ROOT / program).exists() and config.seed == 7
+    assert {key: getattr(config, key) for key in expected} == expected
