@@ -1,0 +1,222 @@
+"""A whole cell, search or evaluation, as one native step: the same numbers as its modules, sooner and in less memory.
+
+The modules hold parameters and buffers and are the formula; what is here only gathers them and calls
+``CyDAS/models/native``. :func:`run_cell` says None wherever the native step does not apply (other devices and types,
+autocast, no compiler), and the cell then computes its formula with PyTorch.
+"""
+
+import ctypes
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from CyDAS.models.native import library
+from CyDAS.models.operations import DilConv, FactorizedReduce, SepConv
+
+FUNCTIONS = {torch.float32: "cydas_cell_float32", torch.float64: "cydas_cell_float64"}
+MAX_POOL, AVG_POOL, IDENTITY, CONVOLUTION = range(4)
+
+
+class Operation(NamedTuple):
+    """One operation on one edge of a cell."""
+
+    source: int  #: the state that it reads: 0 and 1 are the cell's inputs
+    node: int  #: the node that it is added to, counted from 0
+    module: nn.Module
+
+
+class Unit(NamedTuple):
+    """ReLU, depthwise convolution (or a stride-2 choice of pixels), pointwise convolution, batch norm."""
+
+    convolutions: tuple[nn.Conv2d | None, nn.Conv2d, nn.Conv2d | None]  #: depthwise, pointwise, second pointwise
+    norm: nn.BatchNorm2d
+
+    def geometry(self) -> tuple[int, int, int]:
+        """(kernel, dilation, stride); kernel 0 where there is no depthwise convolution."""
+        depthwise = self.convolutions[0]
+        return (depthwise.kernel_size[0], depthwise.dilation[0], depthwise.stride[0]) if depthwise else (0, 1, 2)
+
+    def parameters(self) -> list[Tensor | None]:
+        """Depthwise, pointwise, second pointwise weight, gamma, beta; None for those that it lacks."""
+        weights = [conv and conv._parameters["weight"] for conv in self.convolutions]
+        return [*weights, self.norm._parameters["weight"], self.norm._parameters["bias"]]
+
+    def buffers(self) -> list[Tensor]:
+        buffers = self.norm._buffers
+        return [buffers["running_mean"], buffers["running_var"], buffers["num_batches_tracked"]]
+
+
+class CellPlan:
+    """What a cell consists of, in the native library's terms. Built once per cell.
+
+    Raises ``TypeError`` for an operation that the library does not know.
+    """
+
+    def __init__(self, operations: Sequence[Operation], channels: int, reduction: bool):
+        self.channels = channels
+        self.stride = 2 if reduction else 1
+        self.units: list[Unit] = []
+        self.nodes = 1 + max(operation.node for operation in operations)
+        rows = [self._branch(index, operation) for index, operation in enumerate(operations)]
+        rows = [row for row in rows if row]
+        self.n_operations = len(operations)
+        self.n_branches = len(rows)
+        self.branches = (ctypes.c_int64 * (6 * len(rows)))(*(number for row in rows for number in row))
+        self.geometries = [unit.geometry() for unit in self.units]
+        self.norms = [unit.norm for unit in self.units]
+        if not all(type(norm) is nn.BatchNorm2d and norm.momentum is not None for norm in self.norms):
+            raise TypeError("only batch norms with a momentum of their own")
+        if len({(norm.eps, norm.momentum, norm.track_running_stats) for norm in self.norms}) > 1:
+            raise TypeError("only batch norms of one kind")
+
+    def _branch(self, index: int, operation: Operation) -> tuple[int, ...] | None:
+        first = len(self.units)
+        kind = {nn.MaxPool2d: MAX_POOL, nn.AvgPool2d: AVG_POOL, nn.Identity: IDENTITY}.get(type(operation.module))
+        if kind is None:
+            units = _units(operation.module)
+            if not units:
+                return None
+            kind = CONVOLUTION
+            self.units.extend(units)
+        return operation.source, operation.node, kind, index, first, len(self.units) - first
+
+    def parameters(self) -> list[Tensor | None]:
+        """Five a unit, see :meth:`Unit.parameters`."""
+        return [parameter for unit in self.units for parameter in unit.parameters()]
+
+
+def _units(module: nn.Module) -> list[Unit]:
+    """The convolution units of an operation; none for ``none``. Raises ``TypeError`` for an unknown operation."""
+    from CyDAS.models.operations import Zero
+
+    if isinstance(module, Zero):
+        return []
+    if isinstance(module, SepConv):
+        return [unit for half in module.net for unit in _units(half)]
+    if isinstance(module, DilConv):
+        _, depthwise, pointwise, norm = module.net
+        if depthwise.kernel_size[0] not in (3, 5) or depthwise.dilation[0] > 2:
+            raise TypeError(f"no native kernel for {depthwise}")
+        return [Unit((depthwise, pointwise, None), norm)]
+    if isinstance(module, FactorizedReduce):
+        return [Unit((None, module.conv1, module.conv2), module.bn)]
+    raise TypeError(f"no native kernel for {type(module).__name__}")
+
+
+class _Cell(ctypes.Structure):
+    """``Cell`` of native/cell.cpp."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("n", "h", "w", "c", "channels", "stride", "nodes", "n_branches", "n_units")),
+        *((name, ctypes.c_int64) for name in ("threads", "training", "weight_gradients", "mix_gradients")),
+        ("eps", ctypes.c_double),
+        ("momentum", ctypes.c_double),
+        *((name, ctypes.c_void_p) for name in ("branches", "units", "input0", "input1", "output", "z", "mean", "inv_std")),
+        *((name, ctypes.c_void_p) for name in ("mix", "drop", "grad_input0", "grad_input1", "grad_output", "grad_mix")),
+    ]
+
+
+def _pointer(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
+
+
+def _call(plan: CellPlan, tensors: dict[str, Tensor | None], parameters, gradients, *, training: bool, backward: bool):
+    """Run the native cell. ``tensors``: by the names of ``Cell``'s fields, images in NHWC."""
+    output = tensors["output"]
+    n, h, w, channels = output.shape
+    rows = []
+    for index, (unit, geometry) in enumerate(zip(plan.units, plan.geometries, strict=True)):
+        own = slice(5 * index, 5 * index + 5)
+        rows += geometry
+        rows += map(_pointer, parameters[own])
+        rows += map(_pointer, unit.buffers())
+        rows += map(_pointer, gradients[own]) if gradients else (0,) * 5
+    units = (ctypes.c_int64 * len(rows))(*rows)
+    norm = plan.norms[0] if plan.norms else nn.BatchNorm2d(1)
+    cell = _Cell(
+        n, h, w, channels // plan.nodes, plan.channels, plan.stride, plan.nodes, plan.n_branches, len(plan.units),
+        min(torch.get_num_threads(), n), training, bool(gradients), tensors.get("grad_mix") is not None,
+        norm.eps, norm.momentum, ctypes.addressof(plan.branches), ctypes.addressof(units),
+        **{name: _pointer(tensor) for name, tensor in tensors.items()},
+    )  # fmt: skip
+    getattr(library(), FUNCTIONS[output.dtype])(ctypes.byref(cell), int(backward))
+
+
+def _to_nhwc(x: Tensor, channels: int) -> Tensor:
+    """``[N, C, H, W]`` to ``[N, H, W, channels]``, contiguous, the missing channels zero."""
+    x = x.permute(0, 2, 3, 1)
+    return nn.functional.pad(x, (0, channels - x.shape[3])) if channels > x.shape[3] else x.contiguous()
+
+
+class _CellFunction(torch.autograd.Function):
+    """Keeps for backward the states, each unit's pointwise output and its batch statistics."""
+
+    @staticmethod
+    def forward(ctx, plan, training, drop, input0, input1, mix, *parameters):
+        padded = -(-plan.channels // 4) * 4  # kernels read whole vectors of 4
+        input0, input1 = _to_nhwc(input0, padded), _to_nhwc(input1, padded)
+        n, h, w = (size // factor for size, factor in zip(input0.shape, (1, plan.stride, plan.stride)))
+        output = input0.new_empty(n, h, w, plan.nodes * padded)
+        z = input0.new_empty(len(plan.units), n, h, w, padded)
+        mean, inv_std = input0.new_empty(2, len(plan.units), padded)
+        saved = {"input0": input0, "input1": input1, "output": output, "z": z, "mean": mean, "inv_std": inv_std}
+        saved |= {"mix": mix.contiguous(), "drop": drop}
+        _call(plan, saved, parameters, None, training=training, backward=False)
+        ctx.plan, ctx.training, ctx.names = plan, training, list(saved)
+        ctx.save_for_backward(*saved.values(), *parameters)
+        return _from_nhwc(output, plan)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        plan, wanted = ctx.plan, ctx.needs_input_grad
+        tensors = dict(zip(ctx.names, ctx.saved_tensors))
+        parameters = ctx.saved_tensors[len(ctx.names) :]
+        input0, mix = tensors["input0"], tensors["mix"]
+        n, h, w, channels = tensors["output"].shape
+        grad_output = grad.permute(0, 2, 3, 1).reshape(n, h, w, plan.nodes, plan.channels)
+        grad_output = nn.functional.pad(grad_output, (0, channels // plan.nodes - plan.channels))
+        tensors["grad_output"] = grad_output.clone(memory_format=torch.contiguous_format)
+        tensors["grad_input0"], tensors["grad_input1"] = torch.zeros_like(input0), torch.zeros_like(input0)
+        tensors["grad_mix"] = torch.zeros_like(mix) if wanted[5] else None
+        gradients = _like(parameters, wanted[6:])
+        _call(plan, tensors, parameters, gradients, training=ctx.training, backward=True)
+        inputs = [
+            tensors[name].permute(0, 3, 1, 2)[:, : plan.channels] if want else None
+            for name, want in zip(("grad_input0", "grad_input1"), wanted[3:5])
+        ]
+        return None, None, None, *inputs, tensors["grad_mix"], *(gradients or [None] * len(parameters))
+
+
+def _from_nhwc(output: Tensor, plan: CellPlan) -> Tensor:
+    """``[N, H, W, nodes * padded]`` to ``[N, nodes * C, H, W]`` (a view where nothing was padded)."""
+    n, h, w, channels = output.shape
+    nodes = output.view(n, h, w, plan.nodes, channels // plan.nodes)[..., : plan.channels]
+    return nodes.reshape(n, h, w, plan.nodes * plan.channels).permute(0, 3, 1, 2)
+
+
+def _like(parameters: Sequence[Tensor | None], wanted: Sequence[bool]) -> list[Tensor | None] | None:
+    """Uninitialised gradients of the wanted parameters, cut from one buffer; None if none is wanted."""
+    chosen = [p for p, want in zip(parameters, wanted, strict=True) if want]
+    if not chosen:
+        return None
+    pieces = iter(chosen[0].new_empty(sum(p.numel() for p in chosen)).split([p.numel() for p in chosen]))
+    return [next(pieces).view_as(p) if want else None for p, want in zip(parameters, wanted, strict=True)]
+
+
+def run_cell(cell: nn.Module, plan: CellPlan, inputs: Sequence[Tensor], mix: Tensor, drop: Tensor | None = None) -> Tensor | None:
+    """The nodes of a cell, ``[N, nodes * C, H, W]``, or None where the native step does not apply.
+
+    ``inputs``: two of [N, C, H, W]; ``mix``: [operations], what multiplies each; ``drop``: [operations, N] or None.
+    """
+    x = inputs[0]
+    if x.dtype not in FUNCTIONS or x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or library() is None:
+        return None
+    parameters = plan.parameters()
+    training = cell.training
+    if any(norm.training != training for norm in plan.norms):
+        return None
+    return _CellFunction.apply(plan, training, drop, *inputs, mix.to(x.dtype), *parameters)
