@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from CyDAS.models.native import library
-from CyDAS.models.operations import DilConv, FactorizedReduce, SepConv
+from CyDAS.models.native.tensors import buffer, function, gradients_like, is_native, padded, pointer, to_nhwc
+from CyDAS.models.operations import DilConv, FactorizedReduce, SepConv, Zero
+from CyDAS.models.projection import is_plain_norm
 
-FUNCTIONS = {torch.float32: "cydas_cell_float32", torch.float64: "cydas_cell_float64"}
 MAX_POOL, AVG_POOL, IDENTITY, CONVOLUTION = range(4)
 
 
@@ -67,9 +67,9 @@ class CellPlan:
         self.branches = (ctypes.c_int64 * (6 * len(rows)))(*(number for row in rows for number in row))
         self.geometries = [unit.geometry() for unit in self.units]
         self.norms = [unit.norm for unit in self.units]
-        if not all(type(norm) is nn.BatchNorm2d and norm.momentum is not None for norm in self.norms):
-            raise TypeError("only batch norms with a momentum of their own")
-        if len({(norm.eps, norm.momentum, norm.track_running_stats) for norm in self.norms}) > 1:
+        if not all(is_plain_norm(norm) for norm in self.norms):
+            raise TypeError("only batch norms with a momentum and running statistics")
+        if len({(norm.eps, norm.momentum) for norm in self.norms}) > 1:
             raise TypeError("only batch norms of one kind")
 
     def _branch(self, index: int, operation: Operation) -> tuple[int, ...] | None:
@@ -90,8 +90,6 @@ class CellPlan:
 
 def _units(module: nn.Module) -> list[Unit]:
     """The convolution units of an operation; none for ``none``. Raises ``TypeError`` for an unknown operation."""
-    from CyDAS.models.operations import Zero
-
     if isinstance(module, Zero):
         return []
     if isinstance(module, SepConv):
@@ -119,36 +117,25 @@ class _Cell(ctypes.Structure):
     ]
 
 
-def _pointer(tensor: Tensor | None) -> int:
-    return 0 if tensor is None else tensor.data_ptr()
-
-
 def _call(plan: CellPlan, tensors: dict[str, Tensor | None], parameters, gradients, *, training: bool, backward: bool):
     """Run the native cell. ``tensors``: by the names of ``Cell``'s fields, images in NHWC."""
     output = tensors["output"]
     n, h, w, channels = output.shape
+    weight_gradients = any(gradient is not None for gradient in gradients)
     rows = []
     for index, (unit, geometry) in enumerate(zip(plan.units, plan.geometries, strict=True)):
-        own = slice(5 * index, 5 * index + 5)
-        rows += geometry
-        rows += map(_pointer, parameters[own])
-        rows += map(_pointer, unit.buffers())
-        rows += map(_pointer, gradients[own]) if gradients else (0,) * 5
+        own = [pointer(parameter) for parameter in parameters[5 * index : 5 * index + 5]]
+        grads = [pointer(gradient) for gradient in gradients[5 * index : 5 * index + 5]]
+        rows += (*geometry, *own[:3], *grads[:3], *own[3:], *map(pointer, unit.buffers()), *grads[3:])
     units = (ctypes.c_int64 * len(rows))(*rows)
     norm = plan.norms[0] if plan.norms else nn.BatchNorm2d(1)
     cell = _Cell(
         n, h, w, channels // plan.nodes, plan.channels, plan.stride, plan.nodes, plan.n_branches, len(plan.units),
-        min(torch.get_num_threads(), n), training, bool(gradients), tensors.get("grad_mix") is not None,
+        min(torch.get_num_threads(), n), training, weight_gradients, tensors.get("grad_mix") is not None,
         norm.eps, norm.momentum, ctypes.addressof(plan.branches), ctypes.addressof(units),
-        **{name: _pointer(tensor) for name, tensor in tensors.items()},
+        **{name: pointer(tensor) for name, tensor in tensors.items()},
     )  # fmt: skip
-    getattr(library(), FUNCTIONS[output.dtype])(ctypes.byref(cell), int(backward))
-
-
-def _to_nhwc(x: Tensor, channels: int) -> Tensor:
-    """``[N, C, H, W]`` to ``[N, H, W, channels]``, contiguous, the missing channels zero."""
-    x = x.permute(0, 2, 3, 1)
-    return nn.functional.pad(x, (0, channels - x.shape[3])) if channels > x.shape[3] else x.contiguous()
+    function("cell", output.dtype)(ctypes.byref(cell), int(backward))
 
 
 class _CellFunction(torch.autograd.Function):
@@ -156,15 +143,16 @@ class _CellFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, plan, training, drop, input0, input1, mix, *parameters):
-        padded = -(-plan.channels // 4) * 4  # kernels read whole vectors of 4
-        input0, input1 = _to_nhwc(input0, padded), _to_nhwc(input1, padded)
+        parameters = [None if p is None else p.contiguous() for p in parameters]
+        c, dtype = padded(plan.channels), input0.dtype
+        input0, input1 = to_nhwc(input0), to_nhwc(input1)
         n, h, w = (size // factor for size, factor in zip(input0.shape, (1, plan.stride, plan.stride)))
-        output = input0.new_empty(n, h, w, plan.nodes * padded)
-        z = input0.new_empty(len(plan.units), n, h, w, padded)
-        mean, inv_std = input0.new_empty(2, len(plan.units), padded)
+        output = input0.new_empty(n, h, w, plan.nodes * c)
+        z = buffer((len(plan.units), n, h, w, c), dtype)
+        mean, inv_std = input0.new_empty(2, len(plan.units), c)
         saved = {"input0": input0, "input1": input1, "output": output, "z": z, "mean": mean, "inv_std": inv_std}
         saved |= {"mix": mix.contiguous(), "drop": drop}
-        _call(plan, saved, parameters, None, training=training, backward=False)
+        _call(plan, saved, parameters, [None] * len(parameters), training=training, backward=False)
         ctx.plan, ctx.training, ctx.names = plan, training, list(saved)
         ctx.save_for_backward(*saved.values(), *parameters)
         return _from_nhwc(output, plan)
@@ -182,13 +170,13 @@ class _CellFunction(torch.autograd.Function):
         tensors["grad_output"] = grad_output.clone(memory_format=torch.contiguous_format)
         tensors["grad_input0"], tensors["grad_input1"] = torch.zeros_like(input0), torch.zeros_like(input0)
         tensors["grad_mix"] = torch.zeros_like(mix) if wanted[5] else None
-        gradients = _like(parameters, wanted[6:])
+        gradients = gradients_like(parameters, wanted[6:])
         _call(plan, tensors, parameters, gradients, training=ctx.training, backward=True)
         inputs = [
             tensors[name].permute(0, 3, 1, 2)[:, : plan.channels] if want else None
             for name, want in zip(("grad_input0", "grad_input1"), wanted[3:5])
         ]
-        return None, None, None, *inputs, tensors["grad_mix"], *(gradients or [None] * len(parameters))
+        return None, None, None, *inputs, tensors["grad_mix"], *gradients
 
 
 def _from_nhwc(output: Tensor, plan: CellPlan) -> Tensor:
@@ -198,25 +186,13 @@ def _from_nhwc(output: Tensor, plan: CellPlan) -> Tensor:
     return nodes.reshape(n, h, w, plan.nodes * plan.channels).permute(0, 3, 1, 2)
 
 
-def _like(parameters: Sequence[Tensor | None], wanted: Sequence[bool]) -> list[Tensor | None] | None:
-    """Uninitialised gradients of the wanted parameters, cut from one buffer; None if none is wanted."""
-    chosen = [p for p, want in zip(parameters, wanted, strict=True) if want]
-    if not chosen:
-        return None
-    pieces = iter(chosen[0].new_empty(sum(p.numel() for p in chosen)).split([p.numel() for p in chosen]))
-    return [next(pieces).view_as(p) if want else None for p, want in zip(parameters, wanted, strict=True)]
-
-
 def run_cell(cell: nn.Module, plan: CellPlan, inputs: Sequence[Tensor], mix: Tensor, drop: Tensor | None = None) -> Tensor | None:
     """The nodes of a cell, ``[N, nodes * C, H, W]``, or None where the native step does not apply.
 
     ``inputs``: two of [N, C, H, W]; ``mix``: [operations], what multiplies each; ``drop``: [operations, N] or None.
     """
     x = inputs[0]
-    if x.dtype not in FUNCTIONS or x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or library() is None:
-        return None
-    parameters = plan.parameters()
     training = cell.training
-    if any(norm.training != training for norm in plan.norms):
+    if not is_native(x) or any(norm.training != training for norm in plan.norms):
         return None
-    return _CellFunction.apply(plan, training, drop, *inputs, mix.to(x.dtype), *parameters)
+    return _CellFunction.apply(plan, training, drop, *inputs, mix.to(x.dtype), *plan.parameters())

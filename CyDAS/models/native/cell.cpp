@@ -7,8 +7,11 @@
 #include <omp.h>
 #include <sys/mman.h>
 #include <cmath>
+#include <cstdlib>
 #include <vector>
 #include "kernels.h"
+#include "norm.h"
+#include "projection.h"
 
 enum Kind : int64_t { MAX_POOL, AVG_POOL, IDENTITY, CONVOLUTION };
 
@@ -20,10 +23,9 @@ struct Branch { int64_t source, node, kind, mix, unit, units; };
 template <typename T>
 struct Unit {
     int64_t kernel, dilation, stride;
-    const T *depthwise, *pointwise, *pointwise2, *gamma, *beta;
-    T *running_mean, *running_var;
-    int64_t* batches;
-    T *grad_depthwise, *grad_pointwise, *grad_pointwise2, *grad_gamma, *grad_beta;
+    const T *depthwise, *pointwise, *pointwise2;
+    T *grad_depthwise, *grad_pointwise, *grad_pointwise2;
+    Norm<T> norm;
 };
 
 template <typename T>
@@ -67,7 +69,7 @@ class Runner : Kernels<T, V> {
     void forward() {
         std::fill(cell.output, cell.output + n * pixels * cell.nodes * c, T(0));
         if (!cell.training)
-            for (long u = 0; u < cell.n_units; u++) normalise_with_running(u);
+            for (long u = 0; u < cell.n_units; u++) norm(u).use_running_statistics();
         for (long source = 0; source < cell.nodes + 1; source++) {
             mix_free(source);
             for (long node = 0; node < cell.nodes; node++) mix_convolutions(group(source, node));
@@ -75,7 +77,7 @@ class Runner : Kernels<T, V> {
     }
 
     void backward() {
-        for (long u = 0; u < cell.n_units; u++) set_scale(u);
+        for (long u = 0; u < cell.n_units; u++) norm(u).set_scale();
         for (long source = cell.nodes; source >= 0; source--) {
             mix_free_backward(source);
             for (long node = 0; node < cell.nodes; node++) convolutions_backward(group(source, node));
@@ -100,7 +102,6 @@ template <typename T, int WIDE>
 static void run(const Cell<T>& cell, bool backward) {
     const size_t image = cell.n * cell.h * cell.w * cell.c;
     if (!backward) {
-        advise(cell.z, image * cell.n_units);
         advise(cell.output, image * cell.nodes);
     } else {
         advise(cell.grad_input0, image * cell.stride * cell.stride);
@@ -115,7 +116,26 @@ static void run(const Cell<T>& cell, bool backward) {
     }
 }
 
+template <typename T, int WIDE>
+static void project(const ProjectionCall<T>& call, bool backward) {
+    if (WIDE > 4 && call.c % WIDE == 0 && call.in_c % WIDE == 0) {
+        Projection<T, WIDE> projection(call);
+        backward ? projection.backward() : projection.forward();
+    } else {
+        Projection<T, 4> projection(call);
+        backward ? projection.backward() : projection.forward();
+    }
+}
+
 extern "C" {
+void* cydas_allocate(size_t bytes) {
+    const size_t page = 1 << 21;
+    void* data = std::aligned_alloc(bytes < page ? 64 : page, (bytes + page - 1) / page * page);
+    if (data) advise(static_cast<char*>(data), bytes);
+    return data;
+}
 void cydas_cell_float32(const Cell<float>* cell, int backward) { run<float, 8>(*cell, backward); }
 void cydas_cell_float64(const Cell<double>* cell, int backward) { run<double, 4>(*cell, backward); }
+void cydas_projection_float32(const ProjectionCall<float>* call, int backward) { project<float, 8>(*call, backward); }
+void cydas_projection_float64(const ProjectionCall<double>* call, int backward) { project<double, 4>(*call, backward); }
 }

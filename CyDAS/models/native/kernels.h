@@ -102,6 +102,7 @@ struct Kernels {
     template <int N>
     static void product_columns(const T* a, long lda, long rows, const T* b, long ldb, long depth, T* out, long ldo) {
         long p = 0;
+        for (; N == 1 && p + 8 <= rows; p += 8) product_tile<8, N>(a + p * lda, lda, b, ldb, depth, out + p * ldo, ldo);
         for (; p + 4 <= rows; p += 4) product_tile<4, N>(a + p * lda, lda, b, ldb, depth, out + p * ldo, ldo);
         for (; p < rows; p++) product_tile<1, N>(a + p * lda, lda, b, ldb, depth, out + p * ldo, ldo);
     }
