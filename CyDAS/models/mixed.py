@@ -1,8 +1,8 @@
 """A whole cell, search or evaluation, as one native step: the same numbers as its modules, sooner and in less memory.
 
 The modules hold parameters and buffers and are the formula; what is here only gathers them and calls
-``CyDAS/models/native``. :func:`run_cell` says None wherever the native step does not apply (other devices and types,
-autocast, no compiler), and the cell then computes its formula with PyTorch.
+``CyDAS/models/native``. Wherever the native step does not apply (other devices and types, autocast, no compiler) the
+cell computes its formula with PyTorch.
 """
 
 import ctypes
@@ -39,14 +39,11 @@ class Unit(NamedTuple):
         depthwise = self.convolutions[0]
         return (depthwise.kernel_size[0], depthwise.dilation[0], depthwise.stride[0]) if depthwise else (0, 1, 2)
 
-    def parameters(self) -> list[Tensor | None]:
-        """Depthwise, pointwise, second pointwise weight, gamma, beta; None for those that it lacks."""
-        weights = [conv and conv._parameters["weight"] for conv in self.convolutions]
-        return [*weights, self.norm._parameters["weight"], self.norm._parameters["bias"]]
-
-    def buffers(self) -> list[Tensor]:
-        buffers = self.norm._buffers
-        return [buffers["running_mean"], buffers["running_var"], buffers["num_batches_tracked"]]
+    def places(self) -> list[tuple[dict, str]]:
+        """Where depthwise, pointwise, second pointwise weight, gamma and beta are found; None where they are not."""
+        norm = self.norm._parameters
+        weights = [(conv._parameters, "weight") if conv else None for conv in self.convolutions]
+        return [*weights, *((norm, name) if norm[name] is not None else None for name in ("weight", "bias"))]
 
 
 class CellPlan:
@@ -65,7 +62,11 @@ class CellPlan:
         self.n_operations = len(operations)
         self.n_branches = len(rows)
         self.branches = (ctypes.c_int64 * (6 * len(rows)))(*(number for row in rows for number in row))
-        self.geometries = [unit.geometry() for unit in self.units]
+        geometry = [number for unit in self.units for number in unit.geometry()]
+        self.geometry = (ctypes.c_int64 * len(geometry))(*geometry)
+        places = [place for unit in self.units for place in unit.places()]
+        self.slots = [slot for slot, place in enumerate(places) if place]
+        self.holders = [place for place in places if place]
         self.norms = [unit.norm for unit in self.units]
         if not all(is_plain_norm(norm) for norm in self.norms):
             raise TypeError("only batch norms with a momentum and running statistics")
@@ -83,9 +84,30 @@ class CellPlan:
             self.units.extend(units)
         return operation.source, operation.node, kind, index, first, len(self.units) - first
 
-    def parameters(self) -> list[Tensor | None]:
-        """Five a unit, see :meth:`Unit.parameters`."""
-        return [parameter for unit in self.units for parameter in unit.parameters()]
+    def applies(self, x: Tensor, training: bool) -> bool:
+        """Whether the native step computes this cell on ``x``: [N, C, H, W] here and now."""
+        values = x.shape[0] * x.shape[2] * x.shape[3] // self.stride**2
+        if not is_native(x) or (training and values < 2):  # PyTorch says what is wrong with one value
+            return False
+        return all(norm.training == training for norm in self.norms)
+
+    def parameters(self) -> list[Tensor]:
+        """All parameters that there are, unit by unit."""
+        return [holder[name] for holder, name in self.holders]
+
+    def pointers(self, tensors: Sequence[Tensor | None]) -> ctypes.Array:
+        """Five addresses a unit of parameters or of their gradients, 0 for what there is not."""
+        addresses = (ctypes.c_int64 * (5 * len(self.units)))()
+        for slot, tensor in zip(self.slots, tensors, strict=True):
+            if tensor is not None:
+                addresses[slot] = tensor.data_ptr()
+        return addresses
+
+    def buffer_pointers(self) -> ctypes.Array:
+        """Three addresses a unit: running mean, running variance, number of batches."""
+        names = ("running_mean", "running_var", "num_batches_tracked")
+        addresses = [norm._buffers[name].data_ptr() for norm in self.norms for name in names]
+        return (ctypes.c_int64 * len(addresses))(*addresses)
 
 
 def _units(module: nn.Module) -> list[Unit]:
@@ -112,7 +134,8 @@ class _Cell(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("threads", "training", "weight_gradients", "mix_gradients")),
         ("eps", ctypes.c_double),
         ("momentum", ctypes.c_double),
-        *((name, ctypes.c_void_p) for name in ("branches", "units", "input0", "input1", "output", "z", "mean", "inv_std")),
+        *((name, ctypes.c_void_p) for name in ("branches", "geometry", "parameters", "buffers", "gradients")),
+        *((name, ctypes.c_void_p) for name in ("input0", "input1", "output", "z", "mean", "inv_std")),
         *((name, ctypes.c_void_p) for name in ("mix", "drop", "grad_input0", "grad_input1", "grad_output", "grad_mix")),
     ]
 
@@ -122,17 +145,12 @@ def _call(plan: CellPlan, tensors: dict[str, Tensor | None], parameters, gradien
     output = tensors["output"]
     n, h, w, channels = output.shape
     weight_gradients = any(gradient is not None for gradient in gradients)
-    rows = []
-    for index, (unit, geometry) in enumerate(zip(plan.units, plan.geometries, strict=True)):
-        own = [pointer(parameter) for parameter in parameters[5 * index : 5 * index + 5]]
-        grads = [pointer(gradient) for gradient in gradients[5 * index : 5 * index + 5]]
-        rows += (*geometry, *own[:3], *grads[:3], *own[3:], *map(pointer, unit.buffers()), *grads[3:])
-    units = (ctypes.c_int64 * len(rows))(*rows)
+    arrays = [plan.branches, plan.geometry, plan.pointers(parameters), plan.buffer_pointers(), plan.pointers(gradients)]
     norm = plan.norms[0] if plan.norms else nn.BatchNorm2d(1)
     cell = _Cell(
         n, h, w, channels // plan.nodes, plan.channels, plan.stride, plan.nodes, plan.n_branches, len(plan.units),
         min(torch.get_num_threads(), n), training, weight_gradients, tensors.get("grad_mix") is not None,
-        norm.eps, norm.momentum, ctypes.addressof(plan.branches), ctypes.addressof(units),
+        norm.eps, norm.momentum, *map(ctypes.addressof, arrays),
         **{name: pointer(tensor) for name, tensor in tensors.items()},
     )  # fmt: skip
     function("cell", output.dtype)(ctypes.byref(cell), int(backward))
@@ -143,7 +161,7 @@ class _CellFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, plan, training, drop, input0, input1, mix, *parameters):
-        parameters = [None if p is None else p.contiguous() for p in parameters]
+        parameters = [p.contiguous() for p in parameters]
         c, dtype = padded(plan.channels), input0.dtype
         input0, input1 = to_nhwc(input0), to_nhwc(input1)
         n, h, w = (size // factor for size, factor in zip(input0.shape, (1, plan.stride, plan.stride)))
@@ -186,13 +204,10 @@ def _from_nhwc(output: Tensor, plan: CellPlan) -> Tensor:
     return nodes.reshape(n, h, w, plan.nodes * plan.channels).permute(0, 3, 1, 2)
 
 
-def run_cell(cell: nn.Module, plan: CellPlan, inputs: Sequence[Tensor], mix: Tensor, drop: Tensor | None = None) -> Tensor | None:
-    """The nodes of a cell, ``[N, nodes * C, H, W]``, or None where the native step does not apply.
+def run_cell(plan: CellPlan, inputs: Sequence[Tensor], mix: Tensor, training: bool, drop: Tensor | None = None) -> Tensor:
+    """The nodes of a cell, ``[N, nodes * C, H, W]``. Only where ``plan.applies``.
 
-    ``inputs``: two of [N, C, H, W]; ``mix``: [operations], what multiplies each; ``drop``: [operations, N] or None.
+    ``inputs``: two of [N, C, H, W]; ``mix``: [operations], what multiplies each; ``drop``: [operations, N] or None, one
+    more factor for each sample.
     """
-    x = inputs[0]
-    training = cell.training
-    if not is_native(x) or any(norm.training != training for norm in plan.norms):
-        return None
-    return _CellFunction.apply(plan, training, drop, *inputs, mix.to(x.dtype), *plan.parameters())
+    return _CellFunction.apply(plan, training, drop, *inputs, mix.to(inputs[0].dtype), *plan.parameters())

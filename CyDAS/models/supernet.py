@@ -104,8 +104,10 @@ class SearchCell(nn.Module):
     def forward(self, state: State, mixture: Mixture) -> State:
         states = [self.preproc0(state[0]), self.preproc1(state[1])]
         mixture = mixture.reduce if self.reduction else mixture.normal
-        nodes = run_cell(self, self._plan, states, torch.cat([weights.flatten() for weights in mixture]))
-        return state[1], self._formula(states, mixture) if nodes is None else nodes
+        if not self._plan.applies(states[0], self.training):
+            return state[1], self._formula(states, mixture)
+        weights = torch.cat([weights.flatten() for weights in mixture])
+        return state[1], run_cell(self._plan, states, weights, self.training)
 
     def _formula(self, states: list[Tensor], mixture: list[Tensor]) -> Tensor:
         """The nodes, as the paper writes them; where the native step does not apply."""

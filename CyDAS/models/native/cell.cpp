@@ -36,7 +36,10 @@ struct Cell {
     int64_t nodes, n_branches, n_units, threads, training, weight_gradients, mix_gradients;
     double eps, momentum;
     const Branch* branches;
-    const Unit<T>* units;
+    const int64_t* geometry;       // [n_units, 3]: kernel, dilation, stride
+    T* const* parameters;          // [n_units, 5]: depthwise, pointwise, pointwise2, gamma, beta
+    T* const* buffers;             // [n_units, 3]: running mean, running variance, number of batches
+    T* const* gradients;           // [n_units, 5], of the parameters
     const T *input0, *input1;  // [n, h * stride, w * stride, c]
     T* output;                 // [n, h, w, nodes * c]
     T *z, *mean, *inv_std;     // [n_units, n, h, w, c], [n_units, c], [n_units, c]
@@ -54,6 +57,7 @@ class Runner : Kernels<T, V> {
 
     const Cell<T>& cell;
     const long n, h, w, c, pixels;
+    std::vector<Unit<T>> units;
     struct Image { T* data; long pixel, h, w, stride; };
     struct Packed { const T *depthwise, *flipped, *pointwise, *transposed; long taps, depth; };
     std::vector<T> packed_weights, scales, shifts;
@@ -64,7 +68,10 @@ class Runner : Kernels<T, V> {
   public:
     explicit Runner(const Cell<T>& cell)
         : cell(cell), n(cell.n), h(cell.h), w(cell.w), c(cell.c), pixels(cell.h * cell.w),
-          scales(cell.n_units * c), shifts(cell.n_units * c) { pack(); }
+          scales(cell.n_units * c), shifts(cell.n_units * c) {
+        read_units();
+        pack();
+    }
 
     void forward() {
         std::fill(cell.output, cell.output + n * pixels * cell.nodes * c, T(0));

@@ -54,8 +54,9 @@ def gradients_like(parameters: Sequence[Tensor | None], wanted: Sequence[bool]) 
     chosen = [p for p, want in zip(parameters, wanted, strict=True) if want]
     if not chosen:
         return [None] * len(parameters)
-    pieces = iter(chosen[0].new_empty(sum(p.numel() for p in chosen)).split([p.numel() for p in chosen]))
-    return [next(pieces).view(p.shape) if want else None for p, want in zip(parameters, wanted, strict=True)]
+    flat = chosen[0].new_empty(sum(p.numel() for p in chosen))
+    pieces = iter(torch._utils._unflatten_dense_tensors(flat, chosen))
+    return [next(pieces) if want else None for want in wanted]
 
 
 def buffer(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
