@@ -179,8 +179,8 @@ class _CellFunction(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad):
         plan, wanted = ctx.plan, ctx.needs_input_grad
-        tensors = dict(zip(ctx.names, ctx.saved_tensors))
-        parameters = ctx.saved_tensors[len(ctx.names) :]
+        saved = ctx.saved_tensors  # read once: checkpointing computes them again
+        tensors, parameters = dict(zip(ctx.names, saved)), saved[len(ctx.names) :]
         input0, mix = tensors["input0"], tensors["mix"]
         n, h, w, channels = tensors["output"].shape
         grad_output = grad.permute(0, 2, 3, 1).reshape(n, h, w, plan.nodes, plan.channels)

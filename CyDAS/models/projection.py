@@ -76,8 +76,8 @@ class _Projection(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad):
         wanted = ctx.needs_input_grad
-        tensors = dict(zip(ctx.names, ctx.saved_tensors))
-        parameters = ctx.saved_tensors[len(ctx.names) :]
+        saved = ctx.saved_tensors  # read once: checkpointing computes them again
+        tensors, parameters = dict(zip(ctx.names, saved)), saved[len(ctx.names) :]
         gradients = gradients_like(parameters, wanted[3:])
         image = tensors["input"]
         tensors["grad_output"] = to_nhwc(grad)
