@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from CyDAS.models.genotype import Cell, Genotype
 from CyDAS.models.heads import AuxiliaryHead
 from CyDAS.models.layout import CellShape, Layout, State, make_stem
+from CyDAS.models.mixed import CellPlan, Operation, run_cell
 from CyDAS.models.operations import make_operation, make_preprocessing
 
 
@@ -20,10 +21,12 @@ class DropPath(nn.Module):
         self.p = 0.0
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.p == 0.0:
-            return x
+        return x * self.factors(x)[:, None, None, None] if self.training and self.p > 0.0 else x
+
+    def factors(self, x: Tensor) -> Tensor:
+        """What multiplies each sample of ``x`` ([N, ...]) in training: [N], zeros and 1 / (1 - p)."""
         keep = 1.0 - self.p
-        return x * (torch.empty(len(x), 1, 1, 1, dtype=x.dtype, device=x.device).bernoulli_(keep) / keep)
+        return torch.empty(len(x), dtype=x.dtype, device=x.device).bernoulli_(keep) / keep
 
 
 class EvaluationCell(nn.Module):
@@ -41,6 +44,12 @@ class EvaluationCell(nn.Module):
             )
             for node in cell
         )
+        operations = [
+            Operation(source, node, edge[0])
+            for node, (chosen, edges) in enumerate(zip(cell, self.dag, strict=True))
+            for (_, source), edge in zip(chosen, edges, strict=True)
+        ]
+        self._plan = CellPlan(operations, shape.channels, shape.reduction)
 
     @staticmethod
     def _edge(name: str, channels: int, stride: int, affine: bool) -> nn.Sequential:
@@ -57,9 +66,23 @@ class EvaluationCell(nn.Module):
 
     def forward(self, state: State) -> State:
         states = [self.preproc0(state[0]), self.preproc1(state[1])]
+        if not self._plan.applies(states[0], self.training):
+            return state[1], self._formula(states)
+        weights = states[0].new_ones(self._plan.n_operations)
+        return state[1], run_cell(self._plan, states, weights, self.training, self._drop_path(states[0]))
+
+    def _formula(self, states: list[Tensor]) -> Tensor:
+        """The nodes, edge by edge; where the native step does not apply."""
         for chosen, edges in zip(self.genotype, self.dag, strict=True):
             states.append(sum(edge(states[source]) for (_, source), edge in zip(chosen, edges, strict=True)))
-        return state[1], torch.cat(states[2:], dim=1)
+        return torch.cat(states[2:], dim=1)
+
+    def _drop_path(self, x: Tensor) -> Tensor | None:
+        """What multiplies each edge's samples, [edges, N], drawn in the order of the formula; None without drop path."""
+        drops = [edge[1] if len(edge) > 1 else None for edges in self.dag for edge in edges]
+        if not self.training or not any(drop and drop.p > 0.0 for drop in drops):
+            return None
+        return torch.stack([drop.factors(x) if drop and drop.p > 0.0 else x.new_ones(len(x)) for drop in drops])
 
 
 def make_evaluation_stages(layout: Layout, genotypes: Sequence[Genotype], affine: bool) -> nn.ModuleList:

@@ -7,6 +7,8 @@ Module names follow the layout of the published checkpoints, so that those load 
 import torch
 from torch import Tensor, nn
 
+from CyDAS.models.projection import project
+
 #: The columns of alpha, in order.
 OPERATIONS = (
     "max_pool_3x3",
@@ -47,7 +49,8 @@ class StdConv(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net(x)
+        native = project(x, [self.net[1]], self.net[2])
+        return self.net(x) if native is None else native
 
 
 class FactorizedReduce(nn.Module):
@@ -66,6 +69,9 @@ class FactorizedReduce(nn.Module):
         self.bn = nn.BatchNorm2d(c_out, affine=affine)
 
     def forward(self, x: Tensor) -> Tensor:
+        native = project(x, [self.conv1, self.conv2], self.bn)
+        if native is not None:
+            return native
         x = self.relu(x)
         # The stride is taken before the convolutions: oneDNN's strided 1x1 kernel writes out of bounds in the backward
         # of channels-last tensors with fewer than 8 channels (uxlfoundation/oneDNN issue 6035).

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from CyDAS.models.layout import NODES, CellShape, Layout, State
+from CyDAS.models.mixed import CellPlan, Operation, run_cell
 from CyDAS.models.operations import OPERATIONS, make_operation, make_preprocessing
 
 
@@ -92,12 +93,27 @@ class SearchCell(nn.Module):
             )
             for i in range(NODES)
         )
+        operations = [
+            Operation(source, node, operation)
+            for node, edges in enumerate(self.dag)
+            for source, edge in enumerate(edges)
+            for operation in edge._ops
+        ]
+        self._plan = CellPlan(operations, shape.channels, shape.reduction)
 
     def forward(self, state: State, mixture: Mixture) -> State:
         states = [self.preproc0(state[0]), self.preproc1(state[1])]
-        for edges, weights in zip(self.dag, mixture.reduce if self.reduction else mixture.normal, strict=True):
+        mixture = mixture.reduce if self.reduction else mixture.normal
+        if not self._plan.applies(states[0], self.training):
+            return state[1], self._formula(states, mixture)
+        weights = torch.cat([weights.flatten() for weights in mixture])
+        return state[1], run_cell(self._plan, states, weights, self.training)
+
+    def _formula(self, states: list[Tensor], mixture: list[Tensor]) -> Tensor:
+        """The nodes, as the paper writes them; where the native step does not apply."""
+        for edges, weights in zip(self.dag, mixture, strict=True):
             states.append(sum(edge(s, w) for edge, s, w in zip(edges, states, weights, strict=True)))
-        return state[1], torch.cat(states[2:], dim=1)
+        return torch.cat(states[2:], dim=1)
 
 
 def make_search_stages(layout: Layout, affine: bool) -> nn.ModuleList:

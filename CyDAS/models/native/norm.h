@@ -1,0 +1,149 @@
+// Batch normalisation of pointwise outputs z, [n, pixels, c]: statistics, and the slopes of z's gradient.
+#pragma once
+#include <cmath>
+#include <vector>
+#include "kernels.h"
+
+// Null pointers: no affine parameters, no running statistics, no gradients wanted.
+template <typename T>
+struct Norm {
+    const T *gamma, *beta;
+    T *running_mean, *running_var;
+    int64_t* batches;
+    T *grad_gamma, *grad_beta;
+};
+
+// d loss / d z = gradient * from_gradient + z * from_z + constant, by channel: a batch norm's backward.
+template <typename T>
+struct Slopes {
+    std::vector<T> gradient, z, constant;
+};
+
+// One batch norm with its batch. c channels in memory, `channels` of them real.
+template <typename T, int V>
+struct NormStep {
+    using K = Kernels<T, V>;
+    using Vec = typename K::Vec;
+    const Norm<T>& norm;
+    long n, pixels, c, channels;
+    bool training;
+    double eps, momentum;
+    T *mean, *inv_std;    // [c]
+    T *scale, *shift;     // [c]: the norm is z * scale + shift
+
+    // Adds a row of pixels to sums [2, c] around the image's first pixel, so that nothing cancels.
+    static void add_row(const T* row, long width, const T* first, long c, T* sums) {
+        for (long v = 0; v < c; v += V) {
+            const Vec about = K::at(first + v);
+            Vec sum = K::at(sums + v), squares = K::at(sums + c + v);
+            for (long x = 0; x < width; x++) {
+                const Vec d = K::at(row + x * c + v) - about;
+                sum += d;
+                squares += d * d;
+            }
+            K::at(sums + v) = sum;
+            K::at(sums + c + v) = squares;
+        }
+    }
+
+    // An image's mean and sum of squared distances from it, [2, c].
+    static void image_moments(const T* first, const T* sums, long pixels, long c, double* moments) {
+        for (long ch = 0; ch < c; ch++) {
+            const double mean = double(sums[ch]) / pixels;
+            moments[ch] = first[ch] + mean;
+            moments[c + ch] = double(sums[c + ch]) - mean * sums[ch];
+        }
+    }
+
+    // Batch statistics from the images' moments [n, 2, c], and the running ones (momentum, unbiased variance).
+    void finish_statistics(const double* moments) const {
+        const double count = double(n) * pixels;
+        for (long ch = 0; ch < c; ch++) {
+            double average = 0, spread = 0;
+            for (long i = 0; i < n; i++) average += moments[2 * i * c + ch] / n;
+            for (long i = 0; i < n; i++) {
+                const double off = moments[2 * i * c + ch] - average;
+                spread += moments[(2 * i + 1) * c + ch] + pixels * off * off;
+            }
+            mean[ch] = average;
+            inv_std[ch] = 1 / std::sqrt(spread / count + eps);
+            if (ch >= channels || !norm.running_mean) continue;
+            norm.running_mean[ch] += momentum * (average - norm.running_mean[ch]);
+            norm.running_var[ch] += momentum * (spread / (count - 1) - norm.running_var[ch]);
+        }
+        if (norm.batches) ++*norm.batches;
+        set_scale();
+    }
+
+    void use_running_statistics() const {
+        for (long ch = 0; ch < c; ch++) {
+            const bool real = ch < channels;
+            mean[ch] = real ? norm.running_mean[ch] : 0;
+            inv_std[ch] = 1 / std::sqrt((real ? double(norm.running_var[ch]) : 1) + eps);
+        }
+        set_scale();
+    }
+
+    void set_scale() const {
+        for (long ch = 0; ch < c; ch++) {
+            const bool affine = norm.gamma && ch < channels;
+            scale[ch] = (affine ? norm.gamma[ch] : T(1)) * inv_std[ch];
+            shift[ch] = (affine ? norm.beta[ch] : T(0)) - mean[ch] * scale[ch];
+        }
+    }
+
+    // Sums over an image, [2, c]: of the gradient and of gradient * normalised z.
+    void gradient_sums(const T* z, const T* grad, long pixel, T factor, double* sums) const {
+        for (long v = 0; v < c; v += V) {
+            const Vec center = K::at(mean + v);
+            Vec sum{}, dot{};
+            for (long p = 0; p < pixels; p++) {
+                const Vec g = K::at(grad + p * pixel + v);
+                sum += g;
+                dot += g * (K::at(z + p * c + v) - center);
+            }
+            dot *= K::at(inv_std + v);
+            for (int lane = 0; lane < V; lane++) {
+                sums[v + lane] = double(sum[lane]) * factor;
+                sums[c + v + lane] = double(dot[lane]) * factor;
+            }
+        }
+    }
+
+    // From the images' sums [n, 2, c] where the norm's output was multiplied by `weight`: gradients of gamma and beta,
+    // the slopes, and (returned) the gradient of the weight.
+    double finish_gradients(const double* sums, T weight, Slopes<T>& slopes) const {
+        const double count = double(n) * pixels;
+        double weight_gradient = 0;
+        for (auto* part : {&slopes.gradient, &slopes.z, &slopes.constant}) part->resize(c);
+        for (long ch = 0; ch < c; ch++) {
+            double sum = 0, dot = 0;
+            for (long i = 0; i < n; i++) {
+                sum += sums[2 * i * c + ch];
+                dot += sums[(2 * i + 1) * c + ch];
+            }
+            const bool affine = norm.gamma && ch < channels;
+            weight_gradient += dot * (affine ? norm.gamma[ch] : 1) + sum * (affine ? norm.beta[ch] : 0);
+            if (affine && norm.grad_gamma) {
+                norm.grad_gamma[ch] = weight * dot;
+                norm.grad_beta[ch] = weight * sum;
+            }
+            const double slope = double(weight) * scale[ch], by_z = training ? dot / count * inv_std[ch] : 0;
+            slopes.gradient[ch] = slope;
+            slopes.z[ch] = -slope * by_z;
+            slopes.constant[ch] = slope * (by_z * mean[ch] - (training ? sum / count : 0));
+        }
+        return weight_gradient;
+    }
+
+    // The gradient of a row of z; `factor` multiplies the gradient of this image.
+    static void z_gradient(const Slopes<T>& slopes, T factor, const T* z, const T* grad, long pixel, long width, long c,
+                           T* out) {
+        for (long v = 0; v < c; v += V) {
+            const Vec slope = K::at(&slopes.gradient[v]) * factor, by_z = K::at(&slopes.z[v]);
+            const Vec constant = K::at(&slopes.constant[v]);
+            for (long x = 0; x < width; x++)
+                K::at(out + x * c + v) = K::at(grad + x * pixel + v) * slope + (K::at(z + x * c + v) * by_z + constant);
+        }
+    }
+};

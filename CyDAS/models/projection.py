@@ -1,0 +1,88 @@
+"""ReLU, 1x1 convolution, batch norm in one native step: the two preprocessings of a cell's inputs."""
+
+import ctypes
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from CyDAS.models.native.tensors import buffer, function, gradients_like, is_native, padded, pointer, to_nchw, to_nhwc
+
+
+class _Call(ctypes.Structure):
+    """``ProjectionCall`` of native/projection.h."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("n", "h", "w", "c", "channels", "in_c", "in_channels")),
+        *((name, ctypes.c_int64) for name in ("stride", "threads", "training", "weight_gradients")),
+        ("eps", ctypes.c_double),
+        ("momentum", ctypes.c_double),
+        *((name, ctypes.c_void_p) for name in ("weight", "weight2", "gamma", "beta")),
+        *((name, ctypes.c_void_p) for name in ("running_mean", "running_var", "batches", "grad_gamma", "grad_beta")),
+        *((name, ctypes.c_void_p) for name in ("input", "output", "z", "mean", "inv_std")),
+        *((name, ctypes.c_void_p) for name in ("grad_output", "grad_input", "grad_weight", "grad_weight2")),
+    ]
+
+
+def is_plain_norm(norm: nn.Module) -> bool:
+    """Whether the native kernels know how this batch norm works."""
+    return type(norm) is nn.BatchNorm2d and norm.momentum is not None and norm.track_running_stats
+
+
+def project(x: Tensor, convolutions: list[nn.Conv2d], norm: nn.BatchNorm2d) -> Tensor | None:
+    """``norm(conv(relu(x)))``; with two stride-2 convolutions those on even and on odd pixels, side by side.
+
+    ``x``: [N, C_in, H, W]. None where the native step does not apply.
+    """
+    if not is_native(x) or not is_plain_norm(norm) or (norm.training and x.shape[0] * x.shape[2] * x.shape[3] // len(convolutions) ** 2 < 2):
+        return None
+    weights = [convolution.weight for convolution in convolutions] + [None] * (2 - len(convolutions))
+    return _Projection.apply(norm, norm.training, x, *weights, norm.weight, norm.bias)
+
+
+def _run(norm, training: bool, tensors: dict[str, Tensor | None], parameters, gradients, backward: bool) -> None:
+    weight, weight2, gamma, beta = parameters
+    stride = 1 if weight2 is None else 2
+    n, h, w, c = tensors["z"].shape
+    pointers = dict(weight=weight, weight2=weight2, gamma=gamma, beta=beta)
+    pointers |= dict(running_mean=norm.running_mean, running_var=norm.running_var, batches=norm.num_batches_tracked)
+    pointers |= dict(zip(("grad_weight", "grad_weight2", "grad_gamma", "grad_beta"), gradients)) | tensors
+    call = _Call(
+        n, h, w, c, norm.num_features, padded(weight.shape[1]), weight.shape[1], stride,
+        min(torch.get_num_threads(), n), training, pointers["grad_weight"] is not None, norm.eps, norm.momentum,
+        **{name: pointer(tensor) for name, tensor in pointers.items()},
+    )  # fmt: skip
+    function("projection", tensors["z"].dtype)(ctypes.byref(call), int(backward))
+
+
+class _Projection(torch.autograd.Function):
+    """Keeps its input, the convolution's output z and z's statistics."""
+
+    @staticmethod
+    def forward(ctx, norm, training, x, weight, weight2, gamma, beta):
+        parameters = [None if p is None else p.contiguous() for p in (weight, weight2, gamma, beta)]
+        stride = 1 if weight2 is None else 2
+        image = to_nhwc(x)
+        n, h, w, c = image.shape[0], image.shape[1] // stride, image.shape[2] // stride, padded(norm.num_features)
+        z, output = buffer((n, h, w, c), x.dtype), x.new_empty(n, h, w, c)
+        mean, inv_std = x.new_empty(2, c)
+        tensors = {"input": image, "z": z, "mean": mean, "inv_std": inv_std}
+        _run(norm, training, tensors | {"output": output}, parameters, [None] * 4, backward=False)
+        ctx.norm, ctx.training, ctx.names = norm, training, list(tensors)
+        ctx.save_for_backward(*tensors.values(), *parameters)
+        return to_nchw(output, norm.num_features)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        wanted = ctx.needs_input_grad
+        saved = ctx.saved_tensors  # read once: checkpointing computes them again
+        tensors, parameters = dict(zip(ctx.names, saved)), saved[len(ctx.names) :]
+        gradients = gradients_like(parameters, wanted[3:])
+        image = tensors["input"]
+        tensors["grad_output"] = to_nhwc(grad)
+        strided = parameters[1] is not None
+        tensors["grad_input"] = (torch.zeros_like if strided else torch.empty_like)(image) if wanted[2] else None
+        _run(ctx.norm, ctx.training, tensors, parameters, gradients, backward=True)
+        grad_input = to_nchw(tensors["grad_input"], parameters[0].shape[1]) if wanted[2] else None
+        return None, None, grad_input, *gradients

@@ -1,0 +1,237 @@
+"""The native cells compute what the modules' formulas say: outputs, gradients, batch norm buffers."""
+
+import copy
+import logging
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from CyDAS.models import native
+from CyDAS.models.layout import CellShape
+from CyDAS.models.mixed import CellPlan, Operation, run_cell
+from CyDAS.models.nasnet import EvaluationCell
+from CyDAS.models.native import tensors
+from CyDAS.models.operations import CHOOSABLE, make_operation, make_preprocessing
+from CyDAS.models.supernet import Mixture, SearchCell
+
+needs_compiler = pytest.mark.skipif(
+    not any(map(shutil.which, ("g++", "c++"))), reason="no C++ compiler: there is nothing native to compare"
+)
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-4}
+GENOTYPE = [
+    [("sep_conv_3x3", 0), ("avg_pool_3x3", 1)],
+    [("sep_conv_5x5", 1), ("max_pool_3x3", 2)],
+    [("dil_conv_3x3", 0), ("dil_conv_5x5", 1)],
+    [("skip_connect", 0), ("skip_connect", 2)],
+]
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """A context in which there is no library: the same modules then run as PyTorch."""
+
+    def run(function):
+        with monkeypatch.context() as patch:
+            patch.setattr(tensors, "library", lambda: None)
+            return function()
+
+    return run
+
+
+def perturb(module, dtype):
+    """Weights, affine parameters and running statistics that are not those of a fresh module."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+        for name, buffer in module.named_buffers():
+            if "running" in name:
+                buffer.add_(torch.rand_like(buffer))
+    return module.to(dtype)
+
+
+def outcome(module, forward, inputs):
+    """Output, gradients of inputs and parameters, buffers, of one forward and backward."""
+    inputs = [x.detach().clone().requires_grad_() for x in inputs]
+    output = forward(module, *inputs)
+    parameters = list(module.parameters())
+    torch.manual_seed(2)
+    gradients = torch.autograd.grad((output * torch.randn(output.shape, dtype=output.dtype)).sum(), inputs + parameters, allow_unused=True)
+    return {"output": [output.detach()], "gradients": gradients, "buffers": list(module.buffers())}
+
+
+def assert_same(actual, expected, dtype):
+    for part, values in expected.items():
+        for mine, value in zip(actual[part], values, strict=True):
+            assert (mine is None) == (value is None), part
+            if value is not None:
+                scale = max(1.0, float(value.abs().max()))
+                torch.testing.assert_close(mine, value, rtol=0, atol=TOLERANCE[dtype] * scale, msg=lambda m: f"{part}: {m}")
+
+
+def compare(plain, module, forward, inputs, dtype):
+    other = copy.deepcopy(module)
+    torch.manual_seed(3)
+    expected = plain(lambda: outcome(other, forward, inputs))
+    torch.manual_seed(3)
+    assert_same(outcome(module, forward, inputs), expected, dtype)
+
+
+class OneOperation(torch.nn.Module):
+    """A cell of one node and two operations, one on each input, as the native step runs it and as PyTorch does."""
+
+    def __init__(self, name, channels, stride, affine):
+        super().__init__()
+        self.ops = torch.nn.ModuleList(make_operation(name, channels, stride, affine) for _ in range(2))
+        self.plan = CellPlan([Operation(i, 0, op) for i, op in enumerate(self.ops)], channels, stride == 2)
+
+    def forward(self, x0, x1, weights):
+        if self.plan.applies(x0, self.training):
+            return run_cell(self.plan, [x0, x1], weights, self.training)
+        return weights[0] * self.ops[0](x0) + weights[1] * self.ops[1](x1)
+
+
+@needs_compiler
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("name", CHOOSABLE)
+def test_operation_equals_pytorch(plain, name, stride):
+    odd = [] if name == "skip_connect" and stride == 2 else [3, 5]
+    for channels in [*odd, 8, 20]:
+        for dtype, training, affine in ((torch.float64, True, True), (torch.float32, True, False), (torch.float64, False, True)):
+            torch.manual_seed(channels)
+            module = perturb(OneOperation(name, channels, stride, affine), dtype).train(training)
+            inputs = [torch.randn(3, channels, 10, 12, dtype=dtype) for _ in range(2)]
+            inputs[1] = inputs[1].to(memory_format=torch.channels_last)
+            compare(plain, module, lambda m, *x: m(*x), [*inputs, torch.rand(2, dtype=dtype)], dtype)
+
+
+@needs_compiler
+@pytest.mark.parametrize("halve", [False, True])
+def test_preprocessing_equals_pytorch(plain, halve):
+    for c_in, c_out in ((5, 6), (16, 8), (12, 20)):
+        for dtype, training in ((torch.float64, True), (torch.float64, False), (torch.float32, True)):
+            module = perturb(make_preprocessing(c_in, c_out, halve, affine=training), dtype).train(training)
+            strided = torch.randn(3, 2 * c_in, 8, 12, dtype=dtype)[:, ::2]
+            compare(plain, module, lambda m, x: m(x), [strided], dtype)
+
+
+@needs_compiler
+@pytest.mark.parametrize("reduction", [False, True])
+@pytest.mark.parametrize("channels", [4, 6, 16])
+def test_search_cell_equals_pytorch(plain, channels, reduction):
+    for dtype, training in ((torch.float64, True), (torch.float64, False), (torch.float32, True)):
+        torch.manual_seed(channels)
+        cell = perturb(SearchCell(CellShape(6, 8, channels, False, reduction), affine=False), dtype).train(training)
+
+        def forward(cell, x0, x1, *weights):
+            return cell((x0, x1), Mixture(list(weights), list(weights)))[1]
+
+        inputs = [torch.randn(4, c, 8, 8, dtype=dtype) for c in (6, 8)]
+        weights = [torch.rand(i + 2, 8, dtype=dtype) for i in range(4)]
+        compare(plain, cell, forward, [*inputs, *weights], dtype)
+
+
+@needs_compiler
+@pytest.mark.parametrize("drop_path", [0.0, 0.4])
+@pytest.mark.parametrize("reduction", [False, True])
+def test_evaluation_cell_equals_pytorch(plain, reduction, drop_path):
+    for training in (True, False):
+        cell = perturb(EvaluationCell(CellShape(8, 8, 8, False, reduction), GENOTYPE, affine=True), torch.float64)
+        for edge in (edge for edges in cell.dag for edge in edges if len(edge) > 1):
+            edge[1].p = drop_path
+        inputs = [torch.randn(5, 8, 8, 8, dtype=torch.float64) for _ in range(2)]
+        compare(plain, cell.train(training), lambda m, *x: m(x)[1], inputs, torch.float64)
+
+
+@needs_compiler
+def test_gradients_are_those_of_finite_differences():
+    for name, stride in (("sep_conv_3x3", 2), ("dil_conv_5x5", 1), ("skip_connect", 2), ("max_pool_3x3", 1)):
+        module = perturb(OneOperation(name, 2, stride, affine=True), torch.float64)
+        inputs = [torch.randn(2, 2, 4, 4, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+        weights = torch.rand(2, dtype=torch.float64, requires_grad=True)
+        assert torch.autograd.gradcheck(lambda *x, m=module: m(*x), (*inputs, weights), fast_mode=True)
+
+
+@needs_compiler
+def test_only_wanted_gradients_are_computed():
+    """The val update needs no weight gradients of the search network, the train update none of the mixture."""
+    torch.manual_seed(0)
+    module = OneOperation("sep_conv_3x3", 8, 1, affine=False)
+    x, weights = torch.randn(2, 8, 6, 6, requires_grad=True), torch.rand(2, requires_grad=True)
+    everything = torch.autograd.grad(module(x, x, weights).square().sum(), [x, weights, *module.parameters()])
+    (mixture,) = torch.autograd.grad(module(x, x, weights).square().sum(), [weights])
+    fewer = torch.autograd.grad(module(x.detach(), x.detach(), weights.detach()).square().sum(), list(module.parameters()))
+    torch.testing.assert_close([mixture, *fewer], list(everything[1:]))
+
+
+@needs_compiler
+def test_checkpointing_gives_the_same_gradients():
+    torch.manual_seed(0)
+    module = OneOperation("dil_conv_3x3", 8, 1, affine=False)
+    x, weights = torch.randn(2, 8, 6, 6, requires_grad=True), torch.rand(2)
+    kept = torch.autograd.grad(module(x, x, weights).square().sum(), [x, *module.parameters()])
+    again = checkpoint(module, x, x, weights, use_reentrant=False).square().sum()
+    torch.testing.assert_close(torch.autograd.grad(again, [x, *module.parameters()]), kept)
+
+
+@needs_compiler
+def test_a_kept_graph_is_not_overwritten_by_a_later_step():
+    """Buffers are used again only when nobody holds them."""
+    torch.manual_seed(0)
+    module = OneOperation("sep_conv_3x3", 32, 1, affine=False)
+    x, weights = torch.randn(8, 32, 32, 32, requires_grad=True), torch.rand(2)
+    loss = module(x, x, weights).square().sum()
+    first = torch.autograd.grad(loss, [x], retain_graph=True)
+    module(torch.randn_like(x), x, weights).square().sum().backward()
+    torch.testing.assert_close(torch.autograd.grad(loss, [x]), first, rtol=0, atol=0)
+
+
+@needs_compiler
+def test_the_number_of_threads_does_not_change_the_output():
+    torch.manual_seed(0)
+    module = OneOperation("sep_conv_5x5", 8, 1, affine=False)
+    x, weights = torch.randn(5, 8, 8, 8), torch.rand(2)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = module(x, x, weights)
+        torch.set_num_threads(2)
+        assert torch.equal(module(x, x, weights), one)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_autocast_takes_the_plain_path():
+    module = OneOperation("sep_conv_3x3", 4, 1, affine=False)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not module.plan.applies(torch.randn(2, 4, 6, 6), training=True)
+
+
+@pytest.mark.parametrize("reason", ["switched off", "no native kernels"])
+def test_without_a_library_there_is_one_line_in_the_log(monkeypatch, caplog, reason):
+    if reason == "switched off":
+        monkeypatch.setenv("CYDAS_NATIVE", "0")
+    else:
+        monkeypatch.delenv("CYDAS_NATIVE", raising=False)
+        monkeypatch.setenv("CXX", "/does/not/exist")
+    native.library.cache_clear()
+    try:
+        with caplog.at_level(logging.INFO):
+            assert native.library() is None and native.library() is None
+        assert [reason in record.getMessage() for record in caplog.records] == [True]
+    finally:
+        native.library.cache_clear()
+
+
+@needs_compiler
+def test_processes_may_compile_at_once(monkeypatch, tmp_path):
+    """Each finds a whole library, and nothing half-written stays."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    code = "import torch; from CyDAS.models import native; native.FLAGS = ('-O0', *native.FLAGS[2:])"
+    code += "; assert native.library().cydas_allocate"
+    children = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
+    assert [child.wait() for child in children] == [0, 0]
+    assert len(list((tmp_path / "cydas").iterdir())) == 1
