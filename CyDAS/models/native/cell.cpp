@@ -55,6 +55,8 @@ class Runner : Kernels<T, V> {
     using K::at;
     static constexpr long PAD = 4;  // enough for kernel 5, dilation 2
 
+    static constexpr long ROW_PIXELS = 32;
+
     const Cell<T>& cell;
     const long n, h, w, c, pixels;
     std::vector<Unit<T>> units;

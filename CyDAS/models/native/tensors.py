@@ -37,7 +37,7 @@ def to_nhwc(x: Tensor) -> Tensor:
     """``[N, C, H, W]`` to ``[N, H, W, padded(C)]``, contiguous, further channels zero."""
     missing = padded(x.shape[1]) - x.shape[1]
     x = x.permute(0, 2, 3, 1)
-    return nn.functional.pad(x, (0, missing)) if missing else x.contiguous()
+    return (nn.functional.pad(x, (0, missing)) if missing else x).contiguous()
 
 
 def to_nchw(x: Tensor, channels: int) -> Tensor:
