@@ -99,7 +99,7 @@ class OneOperation(torch.nn.Module):
 @pytest.mark.parametrize("name", CHOOSABLE)
 def test_operation_equals_pytorch(plain, name, stride):
     odd = [] if name == "skip_connect" and stride == 2 else [3, 5]
-    for channels in [*odd, 8, 20]:
+    for channels in [*odd, 20]:
         for dtype, training, affine in ((torch.float64, True, True), (torch.float32, True, False), (torch.float64, False, True)):
             torch.manual_seed(channels)
             module = perturb(OneOperation(name, channels, stride, affine), dtype).train(training)
@@ -119,17 +119,16 @@ def test_preprocessing_equals_pytorch(plain, halve):
 
 
 @needs_compiler
-@pytest.mark.parametrize("reduction", [False, True])
-@pytest.mark.parametrize("channels", [4, 6, 16])
+@pytest.mark.parametrize("channels, reduction", [(4, False), (6, True), (16, True)])
 def test_search_cell_equals_pytorch(plain, channels, reduction):
-    for dtype, training in ((torch.float64, True), (torch.float64, False), (torch.float32, True)):
+    for dtype, training in ((torch.float64, True), (torch.float32, False)):
         torch.manual_seed(channels)
         cell = perturb(SearchCell(CellShape(6, 8, channels, False, reduction), affine=False), dtype).train(training)
 
         def forward(cell, x0, x1, *weights):
             return cell((x0, x1), Mixture(list(weights), list(weights)))[1]
 
-        inputs = [torch.randn(4, c, 8, 8, dtype=dtype) for c in (6, 8)]
+        inputs = [torch.randn(3, c, 8, 8, dtype=dtype) for c in (6, 8)]
         weights = [torch.rand(i + 2, 8, dtype=dtype) for i in range(4)]
         compare(plain, cell, forward, [*inputs, *weights], dtype)
 

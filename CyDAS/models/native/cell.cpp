@@ -65,7 +65,6 @@ class Runner : Kernels<T, V> {
     std::vector<T> packed_weights, scales, shifts;
     std::vector<Packed> packed;
     std::vector<double> moments;  // [members of a group, n, 2, c]
-    std::vector<T> between;       // gradients between the two units of the members, [members, n, h, w, c]
 
   public:
     explicit Runner(const Cell<T>& cell)
