@@ -142,6 +142,7 @@ void* cydas_allocate(size_t bytes) {
     if (data) advise(static_cast<char*>(data), bytes);
     return data;
 }
+void cydas_release(void* data) { std::free(data); }
 void cydas_cell_float32(const Cell<float>* cell, int backward) { run<float, 8>(*cell, backward); }
 void cydas_cell_float64(const Cell<double>* cell, int backward) { run<double, 4>(*cell, backward); }
 void cydas_projection_float32(const ProjectionCall<float>* call, int backward) { project<float, 8>(*call, backward); }

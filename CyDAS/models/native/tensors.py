@@ -67,11 +67,27 @@ def buffer(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     size = prod(shape) * dtype.itemsize
     if size < LARGE:
         return torch.empty(shape, dtype=dtype)
+    address = _take(size)
+    lease = (ctypes.c_char * size).from_address(address)  # lives as long as the tensor's storage
+    weakref.finalize(lease, _free[size].append, address).atexit = False
+    return torch.frombuffer(lease, dtype=dtype).view(shape)
+
+
+def _take(size: int) -> int:
+    """The address of ``size`` bytes that nobody holds. Where new memory is needed, idle buffers of other sizes go."""
+    try:
+        return _free[size].pop()
+    except IndexError:
+        release_buffers()
     library().cydas_allocate.restype = ctypes.c_void_p
-    addresses = _free[size]
-    address = addresses.pop() if addresses else library().cydas_allocate(ctypes.c_size_t(size))
+    address = library().cydas_allocate(ctypes.c_size_t(size))
     if not address:
         raise MemoryError(f"no memory for a buffer of {size} bytes")
-    lease = (ctypes.c_char * size).from_address(address)  # lives as long as the tensor's storage
-    weakref.finalize(lease, addresses.append, address).atexit = False
-    return torch.frombuffer(lease, dtype=dtype).view(shape)
+    return address
+
+
+def release_buffers() -> None:
+    """Give the memory of all idle buffers back to the system."""
+    for addresses in list(_free.values()):
+        while addresses:
+            library().cydas_release(ctypes.c_void_p(addresses.pop()))
