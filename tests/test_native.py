@@ -59,7 +59,9 @@ def outcome(module, forward, inputs):
     output = forward(module, *inputs)
     parameters = list(module.parameters())
     torch.manual_seed(2)
-    gradients = torch.autograd.grad((output * torch.randn(output.shape, dtype=output.dtype)).sum(), inputs + parameters, allow_unused=True)
+    gradients = torch.autograd.grad(
+        (output * torch.randn(output.shape, dtype=output.dtype)).sum(), inputs + parameters, allow_unused=True
+    )
     return {"output": [output.detach()], "gradients": gradients, "buffers": list(module.buffers())}
 
 
@@ -69,7 +71,9 @@ def assert_same(actual, expected, dtype):
             assert (mine is None) == (value is None), part
             if value is not None:
                 scale = max(1.0, float(value.abs().max()))
-                torch.testing.assert_close(mine, value, rtol=0, atol=TOLERANCE[dtype] * scale, msg=lambda m: f"{part}: {m}")
+                torch.testing.assert_close(
+                    mine, value, rtol=0, atol=TOLERANCE[dtype] * scale, msg=lambda m: f"{part}: {m}"
+                )
 
 
 def compare(plain, module, forward, inputs, dtype):
@@ -100,7 +104,11 @@ class OneOperation(torch.nn.Module):
 def test_operation_equals_pytorch(plain, name, stride):
     odd = [] if name == "skip_connect" and stride == 2 else [3, 5]
     for channels in [*odd, 20]:
-        for dtype, training, affine in ((torch.float64, True, True), (torch.float32, True, False), (torch.float64, False, True)):
+        for dtype, training, affine in (
+            (torch.float64, True, True),
+            (torch.float32, True, False),
+            (torch.float64, False, True),
+        ):
             torch.manual_seed(channels)
             module = perturb(OneOperation(name, channels, stride, affine), dtype).train(training)
             inputs = [torch.randn(3, channels, 10, 12, dtype=dtype) for _ in range(2)]
@@ -162,7 +170,9 @@ def test_only_wanted_gradients_are_computed():
     x, weights = torch.randn(2, 8, 6, 6, requires_grad=True), torch.rand(2, requires_grad=True)
     everything = torch.autograd.grad(module(x, x, weights).square().sum(), [x, weights, *module.parameters()])
     (mixture,) = torch.autograd.grad(module(x, x, weights).square().sum(), [weights])
-    fewer = torch.autograd.grad(module(x.detach(), x.detach(), weights.detach()).square().sum(), list(module.parameters()))
+    fewer = torch.autograd.grad(
+        module(x.detach(), x.detach(), weights.detach()).square().sum(), list(module.parameters())
+    )
     torch.testing.assert_close([mixture, *fewer], list(everything[1:]))
 
 

@@ -130,7 +130,10 @@ class _Cell(ctypes.Structure):
     """``Cell`` of native/cell.cpp."""
 
     _fields_ = [
-        *((name, ctypes.c_int64) for name in ("n", "h", "w", "c", "channels", "stride", "nodes", "n_branches", "n_units")),
+        *(
+            (name, ctypes.c_int64)
+            for name in ("n", "h", "w", "c", "channels", "stride", "nodes", "n_branches", "n_units")
+        ),
         *((name, ctypes.c_int64) for name in ("threads", "training", "weight_gradients", "mix_gradients")),
         ("eps", ctypes.c_double),
         ("momentum", ctypes.c_double),
@@ -206,7 +209,9 @@ def _from_nhwc(output: Tensor, plan: CellPlan) -> Tensor:
     return nodes.reshape(n, h, w, plan.nodes * plan.channels).permute(0, 3, 1, 2)
 
 
-def run_cell(plan: CellPlan, inputs: Sequence[Tensor], mix: Tensor, training: bool, drop: Tensor | None = None) -> Tensor:
+def run_cell(
+    plan: CellPlan, inputs: Sequence[Tensor], mix: Tensor, training: bool, drop: Tensor | None = None
+) -> Tensor:
     """The nodes of a cell, ``[N, nodes * C, H, W]``. Only where ``plan.applies``.
 
     ``inputs``: two of [N, C, H, W]; ``mix``: [operations], what multiplies each; ``drop``: [operations, N] or None, one

@@ -34,7 +34,11 @@ def project(x: Tensor, convolutions: list[nn.Conv2d], norm: nn.BatchNorm2d) -> T
 
     ``x``: [N, C_in, H, W]. None where the native step does not apply.
     """
-    if not is_native(x) or not is_plain_norm(norm) or (norm.training and x.shape[0] * x.shape[2] * x.shape[3] // len(convolutions) ** 2 < 2):
+    if (
+        not is_native(x)
+        or not is_plain_norm(norm)
+        or (norm.training and x.shape[0] * x.shape[2] * x.shape[3] // len(convolutions) ** 2 < 2)
+    ):
         return None
     weights = [convolution.weight for convolution in convolutions] + [None] * (2 - len(convolutions))
     return _Projection.apply(norm, norm.training, x, *weights, norm.weight, norm.bias)

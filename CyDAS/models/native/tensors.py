@@ -20,7 +20,12 @@ _free: dict[int, list[int]] = defaultdict(list)
 
 def is_native(x: Tensor) -> bool:
     """Whether the native kernels apply: float32 or float64 on a CPU, no autocast, and there is a library."""
-    return x.dtype in SUFFIXES and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu") and library() is not None
+    return (
+        x.dtype in SUFFIXES
+        and x.device.type == "cpu"
+        and not torch.is_autocast_enabled("cpu")
+        and library() is not None
+    )
 
 
 def function(name: str, dtype: torch.dtype):
