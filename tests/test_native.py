@@ -59,7 +59,9 @@ def outcome(module, forward, inputs):
     output = forward(module, *inputs)
     parameters = list(module.parameters())
     torch.manual_seed(2)
-    gradients = torch.autograd.grad((output * torch.randn(output.shape, dtype=output.dtype)).sum(), inputs + parameters, allow_unused=True)
+    gradients = torch.autograd.grad(
+        (output * torch.randn(output.shape, dtype=output.dtype)).sum(), inputs + parameters, allow_unused=True
+    )
     return {"output": [output.detach()], "gradients": gradients, "buffers": list(module.buffers())}
 
 
@@ -69,7 +71,9 @@ def assert_same(actual, expected, dtype):
             assert (mine is None) == (value is None), part
             if value is not None:
                 scale = max(1.0, float(value.abs().max()))
-                torch.testing.assert_close(mine, value, rtol=0, atol=TOLERANCE[dtype] * scale, msg=lambda m: f"{part}: {m}")
+                torch.testing.assert_close(
+                    mine, value, rtol=0, atol=TOLERANCE[dtype] * scale, msg=lambda m: f"{part}: {m}"
+                )
 
 
 def compare(plain, module, forward, inputs, dtype):
@@ -99,8 +103,12 @@ class OneOperation(torch.nn.Module):
 @pytest.mark.parametrize("name", CHOOSABLE)
 def test_operation_equals_pytorch(plain, name, stride):
     odd = [] if name == "skip_connect" and stride == 2 else [3, 5]
-    for channels in [*odd, 8, 20]:
-        for dtype, training, affine in ((torch.float64, True, True), (torch.float32, True, False), (torch.float64, False, True)):
+    for channels in [*odd, 20]:
+        for dtype, training, affine in (
+            (torch.float64, True, True),
+            (torch.float32, True, False),
+            (torch.float64, False, True),
+        ):
             torch.manual_seed(channels)
             module = perturb(OneOperation(name, channels, stride, affine), dtype).train(training)
             inputs = [torch.randn(3, channels, 10, 12, dtype=dtype) for _ in range(2)]
@@ -119,17 +127,16 @@ def test_preprocessing_equals_pytorch(plain, halve):
 
 
 @needs_compiler
-@pytest.mark.parametrize("reduction", [False, True])
-@pytest.mark.parametrize("channels", [4, 6, 16])
+@pytest.mark.parametrize("channels, reduction", [(4, False), (6, True), (16, True)])
 def test_search_cell_equals_pytorch(plain, channels, reduction):
-    for dtype, training in ((torch.float64, True), (torch.float64, False), (torch.float32, True)):
+    for dtype, training in ((torch.float64, True), (torch.float32, False)):
         torch.manual_seed(channels)
         cell = perturb(SearchCell(CellShape(6, 8, channels, False, reduction), affine=False), dtype).train(training)
 
         def forward(cell, x0, x1, *weights):
             return cell((x0, x1), Mixture(list(weights), list(weights)))[1]
 
-        inputs = [torch.randn(4, c, 8, 8, dtype=dtype) for c in (6, 8)]
+        inputs = [torch.randn(3, c, 8, 8, dtype=dtype) for c in (6, 8)]
         weights = [torch.rand(i + 2, 8, dtype=dtype) for i in range(4)]
         compare(plain, cell, forward, [*inputs, *weights], dtype)
 
@@ -163,7 +170,9 @@ def test_only_wanted_gradients_are_computed():
     x, weights = torch.randn(2, 8, 6, 6, requires_grad=True), torch.rand(2, requires_grad=True)
     everything = torch.autograd.grad(module(x, x, weights).square().sum(), [x, weights, *module.parameters()])
     (mixture,) = torch.autograd.grad(module(x, x, weights).square().sum(), [weights])
-    fewer = torch.autograd.grad(module(x.detach(), x.detach(), weights.detach()).square().sum(), list(module.parameters()))
+    fewer = torch.autograd.grad(
+        module(x.detach(), x.detach(), weights.detach()).square().sum(), list(module.parameters())
+    )
     torch.testing.assert_close([mixture, *fewer], list(everything[1:]))
 
 

@@ -130,7 +130,10 @@ class _Cell(ctypes.Structure):
     """``Cell`` of native/cell.cpp."""
 
     _fields_ = [
-        *((name, ctypes.c_int64) for name in ("n", "h", "w", "c", "channels", "stride", "nodes", "n_branches", "n_units")),
+        *(
+            (name, ctypes.c_int64)
+            for name in ("n", "h", "w", "c", "channels", "stride", "nodes", "n_branches", "n_units")
+        ),
         *((name, ctypes.c_int64) for name in ("threads", "training", "weight_gradients", "mix_gradients")),
         ("eps", ctypes.c_double),
         ("momentum", ctypes.c_double),
@@ -165,7 +168,7 @@ class _CellFunction(torch.autograd.Function):
         c, dtype = padded(plan.channels), input0.dtype
         input0, input1 = to_nhwc(input0), to_nhwc(input1)
         n, h, w = (size // factor for size, factor in zip(input0.shape, (1, plan.stride, plan.stride)))
-        output = input0.new_empty(n, h, w, plan.nodes * c)
+        output = buffer((n, h, w, plan.nodes * c), dtype)
         z = buffer((len(plan.units), n, h, w, c), dtype)
         mean, inv_std = input0.new_empty(2, len(plan.units), c)
         saved = {"input0": input0, "input1": input1, "output": output, "z": z, "mean": mean, "inv_std": inv_std}
@@ -183,10 +186,12 @@ class _CellFunction(torch.autograd.Function):
         tensors, parameters = dict(zip(ctx.names, saved)), saved[len(ctx.names) :]
         input0, mix = tensors["input0"], tensors["mix"]
         n, h, w, channels = tensors["output"].shape
-        grad_output = grad.permute(0, 2, 3, 1).reshape(n, h, w, plan.nodes, plan.channels)
-        grad_output = nn.functional.pad(grad_output, (0, channels // plan.nodes - plan.channels))
-        tensors["grad_output"] = grad_output.clone(memory_format=torch.contiguous_format)
-        tensors["grad_input0"], tensors["grad_input1"] = torch.zeros_like(input0), torch.zeros_like(input0)
+        tensors["grad_output"] = buffer((n, h, w, channels), grad.dtype)  # its own: the native step adds to it
+        nodes = tensors["grad_output"].view(n, h, w, plan.nodes, -1)
+        nodes[..., plan.channels :] = 0
+        nodes[..., : plan.channels] = grad.permute(0, 2, 3, 1).unflatten(3, (plan.nodes, plan.channels))
+        for name in ("grad_input0", "grad_input1"):
+            tensors[name] = buffer(input0.shape, grad.dtype).zero_()
         tensors["grad_mix"] = torch.zeros_like(mix) if wanted[5] else None
         gradients = gradients_like(parameters, wanted[6:])
         _call(plan, tensors, parameters, gradients, training=ctx.training, backward=True)
@@ -204,7 +209,9 @@ def _from_nhwc(output: Tensor, plan: CellPlan) -> Tensor:
     return nodes.reshape(n, h, w, plan.nodes * plan.channels).permute(0, 3, 1, 2)
 
 
-def run_cell(plan: CellPlan, inputs: Sequence[Tensor], mix: Tensor, training: bool, drop: Tensor | None = None) -> Tensor:
+def run_cell(
+    plan: CellPlan, inputs: Sequence[Tensor], mix: Tensor, training: bool, drop: Tensor | None = None
+) -> Tensor:
     """The nodes of a cell, ``[N, nodes * C, H, W]``. Only where ``plan.applies``.
 
     ``inputs``: two of [N, C, H, W]; ``mix``: [operations], what multiplies each; ``drop``: [operations, N] or None, one

@@ -34,7 +34,11 @@ def project(x: Tensor, convolutions: list[nn.Conv2d], norm: nn.BatchNorm2d) -> T
 
     ``x``: [N, C_in, H, W]. None where the native step does not apply.
     """
-    if not is_native(x) or not is_plain_norm(norm) or (norm.training and x.shape[0] * x.shape[2] * x.shape[3] // len(convolutions) ** 2 < 2):
+    if (
+        not is_native(x)
+        or not is_plain_norm(norm)
+        or (norm.training and x.shape[0] * x.shape[2] * x.shape[3] // len(convolutions) ** 2 < 2)
+    ):
         return None
     weights = [convolution.weight for convolution in convolutions] + [None] * (2 - len(convolutions))
     return _Projection.apply(norm, norm.training, x, *weights, norm.weight, norm.bias)
@@ -64,7 +68,7 @@ class _Projection(torch.autograd.Function):
         stride = 1 if weight2 is None else 2
         image = to_nhwc(x)
         n, h, w, c = image.shape[0], image.shape[1] // stride, image.shape[2] // stride, padded(norm.num_features)
-        z, output = buffer((n, h, w, c), x.dtype), x.new_empty(n, h, w, c)
+        z, output = (buffer((n, h, w, c), x.dtype) for _ in range(2))
         mean, inv_std = x.new_empty(2, c)
         tensors = {"input": image, "z": z, "mean": mean, "inv_std": inv_std}
         _run(norm, training, tensors | {"output": output}, parameters, [None] * 4, backward=False)
@@ -81,8 +85,10 @@ class _Projection(torch.autograd.Function):
         gradients = gradients_like(parameters, wanted[3:])
         image = tensors["input"]
         tensors["grad_output"] = to_nhwc(grad)
-        strided = parameters[1] is not None
-        tensors["grad_input"] = (torch.zeros_like if strided else torch.empty_like)(image) if wanted[2] else None
+        if wanted[2]:
+            tensors["grad_input"] = buffer(image.shape, image.dtype)
+            if parameters[1] is not None:
+                tensors["grad_input"].zero_()  # not every pixel is read with a stride
         _run(ctx.norm, ctx.training, tensors, parameters, gradients, backward=True)
         grad_input = to_nchw(tensors["grad_input"], parameters[0].shape[1]) if wanted[2] else None
         return None, None, grad_input, *gradients

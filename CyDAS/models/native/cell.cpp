@@ -55,6 +55,8 @@ class Runner : Kernels<T, V> {
     using K::at;
     static constexpr long PAD = 4;  // enough for kernel 5, dilation 2
 
+    static constexpr long ROW_PIXELS = 32;
+
     const Cell<T>& cell;
     const long n, h, w, c, pixels;
     std::vector<Unit<T>> units;
@@ -63,7 +65,6 @@ class Runner : Kernels<T, V> {
     std::vector<T> packed_weights, scales, shifts;
     std::vector<Packed> packed;
     std::vector<double> moments;  // [members of a group, n, 2, c]
-    std::vector<T> between;       // gradients between the two units of the members, [members, n, h, w, c]
 
   public:
     explicit Runner(const Cell<T>& cell)
@@ -141,6 +142,7 @@ void* cydas_allocate(size_t bytes) {
     if (data) advise(static_cast<char*>(data), bytes);
     return data;
 }
+void cydas_release(void* data) { std::free(data); }
 void cydas_cell_float32(const Cell<float>* cell, int backward) { run<float, 8>(*cell, backward); }
 void cydas_cell_float64(const Cell<double>* cell, int backward) { run<double, 4>(*cell, backward); }
 void cydas_projection_float32(const ProjectionCall<float>* call, int backward) { project<float, 8>(*call, backward); }

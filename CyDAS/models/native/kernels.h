@@ -163,6 +163,17 @@ struct Kernels {
         Window(long y, long x, long stride, long h, long w)
             : y0(std::max(0L, y * stride - 1)), y1(std::min(h, y * stride + 2)),
               x0(std::max(0L, x * stride - 1)), x1(std::min(w, x * stride + 2)) {}
+        // Calls f(pixel) from first to last; whole windows in a form that the compiler can unroll.
+        template <typename F>
+        inline void each(long w, F f) const {
+            if (y1 - y0 == 3 && x1 - x0 == 3) {
+                for (long y = 0; y < 3; y++)
+                    for (long x = 0; x < 3; x++) f((y0 + y) * w + x0 + x);
+                return;
+            }
+            for (long y = y0; y < y1; y++)
+                for (long x = x0; x < x1; x++) f(y * w + x);
+        }
         T share() const { return T(1) / T((y1 - y0) * (x1 - x0)); }
     };
 
@@ -170,12 +181,11 @@ struct Kernels {
     static inline void pool(const T* image, long pixel, long w, const Window& window, Vec& largest, Vec& mean) {
         largest = Vec{} - std::numeric_limits<T>::infinity();
         mean = Vec{};
-        for (long y = window.y0; y < window.y1; y++)
-            for (long x = window.x0; x < window.x1; x++) {
-                const Vec value = at(image + (y * w + x) * pixel);
-                largest = ((value > largest) | (value != value)) ? value : largest;
-                mean += value;
-            }
+        window.each(w, [&](long at_pixel) {
+            const Vec value = at(image + at_pixel * pixel);
+            largest = ((value > largest) | (value != value)) ? value : largest;
+            mean += value;
+        });
         mean *= window.share();
     }
 
@@ -186,11 +196,10 @@ struct Kernels {
         pool(image, pixel, w, window, largest, mean);
         Vec left = grad_largest;
         const Vec share = grad_mean * window.share();
-        for (long y = window.y0; y < window.y1; y++)
-            for (long x = window.x0; x < window.x1; x++) {
-                const auto here = at(image + (y * w + x) * pixel) == largest;
-                at(grad + (y * w + x) * grad_pixel) += share + (here ? left : Vec{});
-                left = here ? Vec{} : left;
-            }
+        window.each(w, [&](long at_pixel) {
+            const auto here = at(image + at_pixel * pixel) == largest;
+            at(grad + at_pixel * grad_pixel) += share + (here ? left : Vec{});
+            left = here ? Vec{} : left;
+        });
     }
 };

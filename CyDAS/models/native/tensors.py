@@ -20,7 +20,12 @@ _free: dict[int, list[int]] = defaultdict(list)
 
 def is_native(x: Tensor) -> bool:
     """Whether the native kernels apply: float32 or float64 on a CPU, no autocast, and there is a library."""
-    return x.dtype in SUFFIXES and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu") and library() is not None
+    return (
+        x.dtype in SUFFIXES
+        and x.device.type == "cpu"
+        and not torch.is_autocast_enabled("cpu")
+        and library() is not None
+    )
 
 
 def function(name: str, dtype: torch.dtype):
@@ -37,7 +42,7 @@ def to_nhwc(x: Tensor) -> Tensor:
     """``[N, C, H, W]`` to ``[N, H, W, padded(C)]``, contiguous, further channels zero."""
     missing = padded(x.shape[1]) - x.shape[1]
     x = x.permute(0, 2, 3, 1)
-    return nn.functional.pad(x, (0, missing)) if missing else x.contiguous()
+    return (nn.functional.pad(x, (0, missing)) if missing else x).contiguous()
 
 
 def to_nchw(x: Tensor, channels: int) -> Tensor:
@@ -67,11 +72,27 @@ def buffer(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     size = prod(shape) * dtype.itemsize
     if size < LARGE:
         return torch.empty(shape, dtype=dtype)
+    address = _take(size)
+    lease = (ctypes.c_char * size).from_address(address)  # lives as long as the tensor's storage
+    weakref.finalize(lease, _free[size].append, address).atexit = False
+    return torch.frombuffer(lease, dtype=dtype).view(shape)
+
+
+def _take(size: int) -> int:
+    """The address of ``size`` bytes that nobody holds. Where new memory is needed, idle buffers of other sizes go."""
+    try:
+        return _free[size].pop()
+    except IndexError:
+        release_buffers()
     library().cydas_allocate.restype = ctypes.c_void_p
-    addresses = _free[size]
-    address = addresses.pop() if addresses else library().cydas_allocate(ctypes.c_size_t(size))
+    address = library().cydas_allocate(ctypes.c_size_t(size))
     if not address:
         raise MemoryError(f"no memory for a buffer of {size} bytes")
-    lease = (ctypes.c_char * size).from_address(address)  # lives as long as the tensor's storage
-    weakref.finalize(lease, addresses.append, address).atexit = False
-    return torch.frombuffer(lease, dtype=dtype).view(shape)
+    return address
+
+
+def release_buffers() -> None:
+    """Give the memory of all idle buffers back to the system."""
+    for addresses in list(_free.values()):
+        while addresses:
+            library().cydas_release(ctypes.c_void_p(addresses.pop()))
