@@ -24,8 +24,8 @@ from CyDAS.utils.checkpoint import (
     save_checkpoint,
     set_random_state,
 )
-from CyDAS.utils.distributed import copy_from_main, sync_batch_norm
-from CyDAS.utils.errors import CydasError, run_program
+from CyDAS.utils.distributed import copy_from_main, stop_process, sync_batch_norm
+from CyDAS.utils.errors import run_program
 from CyDAS.utils.files import write_json
 from CyDAS.utils.logs import RunLog
 from CyDAS.utils.profile import count_macs, count_parameters
@@ -91,6 +91,7 @@ def main(arguments: list[str] | None = None) -> None:
             report(training, folder, bare, macs, log)
     finally:
         log.close()
+        stop_process()
 
 
 def apply_size_rule(config: RetrainConfig, given: set[str], parameters: int, log: RunLog) -> None:

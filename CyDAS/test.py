@@ -15,6 +15,7 @@ from CyDAS.models.nasnet import RetrainNetwork
 from CyDAS.spaces.darts import Architecture, load_architecture, make_layout, parse_architecture
 from CyDAS.utils import run
 from CyDAS.utils.checkpoint import load_checkpoint, load_weights
+from CyDAS.utils.distributed import stop_process
 from CyDAS.utils.errors import CydasError, run_program
 from CyDAS.utils.profile import count_macs, count_parameters
 
@@ -46,6 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
         macs = count_macs(network, (layout.input_channels, layout.image_size, layout.image_size))
         print(f"{path}: {parameters / 1e6:.3f} M parameters, {macs / 1e6:.1f} M multiply-accumulates")
         print(f"top-1 {accuracy.top1:.2f} %  top-5 {accuracy.top5:.2f} %  on {accuracy.images} test images of {config.dataset}")
+    stop_process()
 
 
 def find_architecture(config: EvaluationConfig, content: dict[str, Any], path: Path) -> Architecture:

@@ -4,9 +4,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-#: The names of ``interactive_type`` 0 to 3.
-KD_LOSSES = ("Kullback-Leibler", "cosine", "mean squared error", "smooth L1")
-
 
 def kd_loss(search: Tensor, evaluation: Tensor, interactive_type: int, temperature: float) -> Tensor:
     """How far the search network's KD input is from the evaluation network's, times temperature squared.

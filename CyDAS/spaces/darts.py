@@ -21,7 +21,7 @@ from CyDAS.models.genotype import (
 from CyDAS.models.heads import DistillationHead
 from CyDAS.models.joint import JointNetwork
 from CyDAS.models.layout import NODES, Layout, make_stem
-from CyDAS.models.nasnet import RetrainNetwork, make_evaluation_stages
+from CyDAS.models.nasnet import make_evaluation_stages
 from CyDAS.models.operations import OPERATIONS, PARAMETER_FREE
 from CyDAS.models.supernet import ArchitectureParameters, make_search_stages
 from CyDAS.utils.errors import CydasError
@@ -188,7 +188,3 @@ def draw_cell(cell: Cell, path: Path) -> None:
     edges = [(names[source], str(node), op) for node, chosen in enumerate(cell) for op, source in chosen]
     edges += [(str(node), "c_{k}", "") for node in range(NODES)]
     draw_graph(path, edges, inputs=names[:2], output="c_{k}")
-
-
-def build_retrain_network(layout: Layout, architecture: Architecture, auxiliary: bool) -> RetrainNetwork:
-    return RetrainNetwork(layout, architecture, auxiliary)
