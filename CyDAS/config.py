@@ -35,8 +35,12 @@ class CommonConfig:
     # data
     dataset: str = flag("digits", "data set; digits needs no files, folder is any set of class folders", DATASETS)
     data_dir: Path = flag(Path("experiments/data"), "folder that holds (or receives) the data sets")
-    train_dir: Path | None = flag(None, "class folders to train on (default: DATA_DIR/train; imagenet: DATA_DIR/imagenet/train)")
-    test_dir: Path | None = flag(None, "class folders to test on (default: DATA_DIR/val; imagenet: DATA_DIR/imagenet/val)")
+    train_dir: Path | None = flag(
+        None, "class folders to train on (default: DATA_DIR/train; imagenet: DATA_DIR/imagenet/train)"
+    )
+    test_dir: Path | None = flag(
+        None, "class folders to test on (default: DATA_DIR/val; imagenet: DATA_DIR/imagenet/val)"
+    )
     image_size: int | None = flag(None, "height and width of an image, pixels (default: 16 digits, 32 CIFAR, 224 else)")
     n_classes: int | None = flag(None, "number of classes (default: what the data set says)")
     input_channels: int | None = flag(None, "channels of an image (default: what the data set says)")
@@ -104,7 +108,9 @@ class SearchConfig(CommonConfig):
         if self.regular and self.regular_ratio <= 0:
             raise CydasError(f"--regular_ratio must be above 0, not {self.regular_ratio}")
         if self.loss_alpha <= 0:
-            raise CydasError(f"--loss_alpha divides the classification losses: it must be above 0, not {self.loss_alpha}")
+            raise CydasError(
+                f"--loss_alpha divides the classification losses: it must be above 0, not {self.loss_alpha}"
+            )
 
 
 @dataclass
@@ -122,7 +128,9 @@ class RetrainConfig(CommonConfig):
     warmup_epochs: int = flag(5, "epochs with a linear start of the learning rate, for global batches above 256")
     cutout_length: int = flag(16, "side of the square that cutout blanks, pixels; 0 for none (in-memory data sets)")
     aux_weight: float = flag(0.4, "weight of the auxiliary head's loss; 0 for no head")
-    drop_path_prob: float = flag(0.3, "drop path at the end (CIFAR: 0.2 for networks below 3 M parameters, unless given)")
+    drop_path_prob: float = flag(
+        0.3, "drop path at the end (CIFAR: 0.2 for networks below 3 M parameters, unless given)"
+    )
     label_smooth: float = flag(0.1, "label smoothing, 0 to 1")
     mixup_alpha: float = flag(0.0, "mixup's Beta parameter; 0 for none")
 
@@ -182,7 +190,11 @@ def take_over(config: CommonConfig, given: set[str], saved: Any, names: tuple[st
     for name in names:
         if isinstance(saved, dict) and name in saved and name not in given:
             value = saved[name]
-            setattr(config, name, Path(value) if value is not None and Path in (hints[name], *get_args(hints[name])) else value)
+            setattr(
+                config,
+                name,
+                Path(value) if value is not None and Path in (hints[name], *get_args(hints[name])) else value,
+            )
 
 
 def _add_flag(parser: argparse.ArgumentParser, item, hint) -> None:

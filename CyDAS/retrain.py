@@ -61,7 +61,8 @@ def main(arguments: list[str] | None = None) -> None:
     optimiser = sgd(list(network.parameters()), config.lr, config.momentum, config.weight_decay)
     training = Training(network, optimiser, Precision(process.device, config.use_amp, config.amp_dtype))
     if config.resume:
-        training.resume(run.find_file(config.resume_name, folder))
+        log.last_checkpoint = run.find_file(config.resume_name, folder)
+        training.resume(log.last_checkpoint)
     else:
         run.seed_everything(config.seed + process.rank)  # from here on the processes' choices differ
     if process.is_main:
@@ -72,7 +73,9 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         while training.epoch < config.epochs:
             epoch = training.epoch
-            rate = retrain_lr(config.lr, epoch, config.epochs, config.warmup_epochs, config.batch_size * process.world_size)
+            rate = retrain_lr(
+                config.lr, epoch, config.epochs, config.warmup_epochs, config.batch_size * process.world_size
+            )
             for group in optimiser.param_groups:
                 group["lr"] = rate
             network.set_drop_path(config.drop_path_prob * epoch / config.epochs)
@@ -86,7 +89,7 @@ def main(arguments: list[str] | None = None) -> None:
             scalars = {"test/top1": accuracy.top1, "test/top5": accuracy.top5, "test/loss": accuracy.loss, "lr": rate}
             log.scalars(means | scalars, training.epoch * len(train))
             if process.is_main:
-                training.save(folder, config.resume_name, about)
+                log.last_checkpoint = training.save(folder, config.resume_name, about)
         if process.is_main:
             report(training, folder, bare, macs, log)
     finally:
@@ -121,13 +124,15 @@ class Training:
         if accuracy.top1 > self.best.top1 or self.epoch == 1:
             self.best = accuracy
 
-    def save(self, folder: Path, resume_name: str, about: dict) -> None:
-        """Write the resume checkpoint, ``last`` and, after the best epoch so far, ``best``."""
+    def save(self, folder: Path, resume_name: str, about: dict) -> Path:
+        """Write the resume checkpoint (its path is returned), ``last`` and, after the best epoch so far, ``best``."""
         weights = {"model_main": self.network.state_dict(), "epoch": self.epoch, **about}
         state = {
             **weights,
             "optimizer": self.optimiser.state_dict(),
-            "lr_scheduler": {"last_epoch": self.epoch},  # rates follow from the epoch; the published layout has this key
+            "lr_scheduler": {
+                "last_epoch": self.epoch
+            },  # rates follow from the epoch; the published layout has this key
             "scaler": self.precision.scaler.state_dict(),
             "best_top1": self.best.top1,
             "best_top5": self.best.top5,
@@ -136,13 +141,15 @@ class Training:
             "sta_epoch": self.epoch,
             "random": random_state(),
         }
-        save_checkpoint(folder / Path(resume_name).name, state)
+        path = folder / Path(resume_name).name
+        save_checkpoint(path, state)
         save_checkpoint(folder / "last.pth.tar", weights)
         if self.best is self.last:
             save_checkpoint(folder / "best.pth.tar", weights)
+        return path
 
     def resume(self, path: Path) -> None:
-        """Go on from a checkpoint. Raises :class:`CydasError` where it is of another network or no resume checkpoint."""
+        """Go on from a checkpoint. Raises :class:`CydasError` where it is none, or of another network."""
         state = load_checkpoint(path)
         with refusing(f"checkpoint {path} is not one to resume a training from"):
             load_weights(self.network, state["model_main"], path)

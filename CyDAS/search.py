@@ -38,22 +38,24 @@ def main(arguments: list[str] | None = None) -> None:
     joint = space.build().to(process.device)
     copy_from_main(joint)
     search = CyclicSearch(space, joint, config, Precision(process.device, config.use_amp, config.amp_dtype))
+    log = RunLog(folder if process.is_main else None, "search.log")
     if config.resume:
         resume(search, folder / CHECKPOINT, config)
+        log.last_checkpoint = folder / CHECKPOINT
     else:
         run.seed_everything(config.seed + process.rank)  # from here on the processes' choices differ
-    log = RunLog(folder if process.is_main else None, "search.log")
     if process.is_main:
         run.record(folder, config, process)
     log.info("device %s, %d process(es)", run.device_name(process.device), process.world_size)
-    log.info("%s: %d training images, %d classes, %d pixels", config.dataset, data.train_size, data.n_classes, data.image_size)
-    log.info("search network: %.3f M parameters", count_parameters(joint) / 1e6)
+    log.info("%s: %d training images, %d classes", config.dataset, data.train_size, data.n_classes)
+    log.info("search network: %.3f M parameters, %d pixels", count_parameters(joint) / 1e6, data.image_size)
 
     def end_round(search: CyclicSearch) -> None:
         if process.is_main:
             show(search, folder, log)
             content = {"search": search.state_dict(), "random": random_state(), "config": run.plain(config)}
             save_checkpoint(folder / CHECKPOINT, content)
+            log.last_checkpoint = folder / CHECKPOINT
 
     try:
         search.run(train, val, log, end_round)

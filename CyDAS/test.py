@@ -41,12 +41,17 @@ def main(arguments: list[str] | None = None) -> None:
     auxiliary = any("aux_head." in str(key) for key in weights)
     network = RetrainNetwork(layout, architecture, auxiliary)
     load_weights(network, weights, path)
-    accuracy = evaluate(network.to(process.device), data.test_batches(), Precision(process.device, config.use_amp, config.amp_dtype))
+    accuracy = evaluate(
+        network.to(process.device), data.test_batches(), Precision(process.device, config.use_amp, config.amp_dtype)
+    )
     if process.is_main:
         parameters = count_parameters(network) - (count_parameters(network.aux_head) if auxiliary else 0)
         macs = count_macs(network, (layout.input_channels, layout.image_size, layout.image_size))
         print(f"{path}: {parameters / 1e6:.3f} M parameters, {macs / 1e6:.1f} M multiply-accumulates")
-        print(f"top-1 {accuracy.top1:.2f} %  top-5 {accuracy.top5:.2f} %  on {accuracy.images} test images of {config.dataset}")
+        print(
+            f"top-1 {accuracy.top1:.2f} %  top-5 {accuracy.top5:.2f} %  "
+            f"on {accuracy.images} test images of {config.dataset}"
+        )
     stop_process()
 
 
@@ -55,7 +60,9 @@ def find_architecture(config: EvaluationConfig, content: dict[str, Any], path: P
     if config.cell_file:
         return load_architecture(config.cell_file, config.layer_num)
     if "genotype" not in content:
-        raise CydasError(f"checkpoint {path} does not say which architecture it is of: give its genotype with --cell_file")
+        raise CydasError(
+            f"checkpoint {path} does not say which architecture it is of: give its genotype with --cell_file"
+        )
     return parse_architecture(content["genotype"], config.layer_num, f"checkpoint {path}")
 
 

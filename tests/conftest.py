@@ -11,7 +11,6 @@ SPEC = Path(os.environ.get("CYDAS_SPEC", ROOT.parent / "shared/spec"))
 DATA = Path(os.environ.get("CYDAS_DATA", ROOT.parent / "shared/data"))
 
 
-
 @pytest.fixture(scope="session")
 def golden():
     import json

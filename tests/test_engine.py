@@ -1,6 +1,7 @@
 """The algorithm's rules: what moves in which update, and how strengths and rates change over time."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -146,11 +147,15 @@ def test_the_joint_clip_shrinks_weights_and_alphas_together():
 
 def test_unused_parameters_do_not_move_even_with_weight_decay():
     used, unused = (torch.nn.Parameter(torch.ones(())) for _ in range(2))
-    update(used * 2, [torch.optim.SGD([used, unused], lr=0.1, weight_decay=0.5)], 5.0, Precision(CPU, False, "bf16").scaler)
+    update(
+        used * 2, [torch.optim.SGD([used, unused], lr=0.1, weight_decay=0.5)], 5.0, Precision(CPU, False, "bf16").scaler
+    )
     assert unused.item() == 1.0 and used.item() < 1.0
 
 
-@pytest.mark.parametrize(("ratio", "steps", "expected"), [(1.0, 391, 391), (0.2, 35, 7), (0.29, 100, 29), (0.05, 391, 19), (0.01, 10, 1)])
+@pytest.mark.parametrize(
+    ("ratio", "steps", "expected"), [(1.0, 391, 391), (0.2, 35, 7), (0.29, 100, 29), (0.05, 391, 19), (0.01, 10, 1)]
+)
 def test_an_epoch_has_exactly_its_share_of_the_steps(ratio, steps, expected):
     assert steps_per_epoch(ratio, steps) == expected
 
@@ -271,15 +276,19 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_names_the_step():
     images = FixedBatches().images.clone()
     images[8:] = float("nan")
     optimiser = torch.optim.SGD(network.parameters(), lr=0.1)
-    with pytest.raises(CydasError, match="not finite at step 2 "):
-        train_epoch(network, FixedBatches(images), optimiser, RetrainConfig(), 10, Precision(CPU, False, "bf16"), 0, SILENT)
+    with pytest.raises(CydasError, match="not finite at step 2, .*Last good checkpoint: none yet"):
+        train_epoch(
+            network, FixedBatches(images), optimiser, RetrainConfig(), 10, Precision(CPU, False, "bf16"), 0, SILENT
+        )
 
 
 def test_a_search_that_is_not_finite_stops_and_names_the_step():
     search = make_search(print_freq=2)
     x, y = batch()
-    with pytest.raises(CydasError, match="not finite at step 2 "):
-        search._epoch("cycle", [(x, y), (x * float("inf"), y)], lambda b: search.train_update(*b), 2, SILENT)
+    log = RunLog(None)
+    log.last_checkpoint = Path("runs/last.pth.tar")
+    with pytest.raises(CydasError, match="not finite at step 2, .*Last good checkpoint: runs/last.pth.tar"):
+        search._epoch("cycle", [(x, y), (x * float("inf"), y)], lambda b: search.train_update(*b), 2, log)
 
 
 @pytest.mark.parametrize("dtype", ["bf16"])

@@ -63,7 +63,9 @@ def make_search(entry):
     joint = space.build()
     space.set_evaluation(joint, [parse_genotype(entry["genotype"])] * layout.layer_num)
     joint = joint.double()
-    weights = {key: value for key, value in double(entry["state_dict"]).items() if not key.startswith("super_layers_pool")}
+    weights = {
+        key: value for key, value in double(entry["state_dict"]).items() if not key.startswith("super_layers_pool")
+    }
     missing, unexpected = joint.load_state_dict(weights, strict=False)
     shared = ("fc_super.", "fc_nas.") if config.get("share_fc") else ()
     assert [key for key in missing if not key.startswith(shared)] == [] and unexpected == []
@@ -265,7 +267,9 @@ def test_retrain_network(name):
     layout = make_layout(entry["config"], entry["x"])
     strings = entry["genotypes"]
     strings = [strings[key] for key in sorted(strings, key=int)] if isinstance(strings, dict) else strings
-    genotypes = [parse_genotype(text) for text in ([strings] * layout.layer_num if isinstance(strings, str) else strings)]
+    genotypes = [
+        parse_genotype(text) for text in ([strings] * layout.layer_num if isinstance(strings, str) else strings)
+    ]
     network = RetrainNetwork(layout, genotypes, auxiliary=True).double()
     network.load_state_dict(entry["state_dict"])
     x, y = entry["x"], entry["y"]

@@ -54,7 +54,9 @@ def test_a_checkpoint_that_would_run_code_is_refused_and_does_not(tmp_path, save
     assert not marker.exists()
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"hello", lambda b: b[:20] + b[60:]])
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"hello", lambda b: b[:20] + b[60:]]
+)
 def test_a_damaged_checkpoint_is_one_clear_line(tmp_path, damage):
     path = tmp_path / "c.pth.tar"
     save_checkpoint(path, {"a": torch.arange(1000)})

@@ -77,7 +77,17 @@ def test_a_wrong_place_is_named(old, new, word):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "Genotype", "1", "(" * 5000, "-" * 9000 + "1", "[" * 50 + "]" * 50, "x" * 100_000, "Genotype(\0)", "__import__('os').abort()"],
+    [
+        "",
+        "Genotype",
+        "1",
+        "(" * 5000,
+        "-" * 9000 + "1",
+        "[" * 50 + "]" * 50,
+        "x" * 100_000,
+        "Genotype(\0)",
+        "__import__('os').abort()",
+    ],
 )
 def test_anything_else_is_refused(text):
     with pytest.raises(GenotypeError):

@@ -72,7 +72,7 @@ def assert_same(actual, expected, dtype):
             if value is not None:
                 scale = max(1.0, float(value.abs().max()))
                 torch.testing.assert_close(
-                    mine, value, rtol=0, atol=TOLERANCE[dtype] * scale, msg=lambda m: f"{part}: {m}"
+                    mine, value, rtol=0, atol=TOLERANCE[dtype] * scale, msg=lambda m, part=part: f"{part}: {m}"
                 )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from CyDAS.config import RetrainConfig, SearchConfig, EvaluationConfig, parse
+from CyDAS.config import EvaluationConfig, RetrainConfig, SearchConfig, parse
 from CyDAS.models.layout import Layout
 from CyDAS.models.nasnet import RetrainNetwork
 from CyDAS.retrain import main as retrain
@@ -22,8 +22,8 @@ from CyDAS.utils.errors import CydasError
 ROOT = Path(__file__).resolve().parents[1]
 CELL = ROOT / "CyDAS/cells/dartsv2_genotype.json"
 TINY = "--init_channels 2 --stem_multiplier 1 --image_size 12 --batch_size 16 --print_freq 1 --device cpu".split()
-SEARCH = [*TINY, *"--sample_ratio 0.05 --pretrain_epochs 1 --search_iter 3 --search_iter_epochs 1 --nasnet_warmup 1".split(),
-          "--regular", "--repeat_cell", "--ensemble_param"]  # fmt: skip
+ROUNDS = "--sample_ratio 0.05 --pretrain_epochs 1 --search_iter 3 --search_iter_epochs 1 --nasnet_warmup 1".split()
+SEARCH = [*TINY, *ROUNDS, "--regular", "--repeat_cell", "--ensemble_param"]
 RETRAIN = [*TINY, *"--batch_size 240 --cutout_length 4 --drop_path_prob 0.2 --lr 0.1".split()]
 
 
@@ -129,13 +129,17 @@ def test_a_search_that_was_cut_off_ends_as_if_it_had_not(finished, tmp_path, mon
     from CyDAS.engine.cycle import CyclicSearch
 
     cycle = CyclicSearch._cycle
-    monkeypatch.setattr(CyclicSearch, "_cycle", lambda self, t, v, index, *a: cut_off(index, lambda: cycle(self, t, v, index, *a)))
+    monkeypatch.setattr(
+        CyclicSearch, "_cycle", lambda self, t, v, index, *a: cut_off(index, lambda: cycle(self, t, v, index, *a))
+    )
     with pytest.raises(KeyboardInterrupt):
         run_search(tmp_path, "cut")
     monkeypatch.undo()
     run = run_search(tmp_path, "cut", "--resume")
     assert last_alphas(run) == last_alphas(finished / "search/first")
-    mine, theirs = (load_checkpoint(r / "search_resume.pth.tar")["search"]["joint"] for r in (run, finished / "search/first"))
+    mine, theirs = (
+        load_checkpoint(r / "search_resume.pth.tar")["search"]["joint"] for r in (run, finished / "search/first")
+    )
     assert all(torch.equal(mine[key], theirs[key]) for key in theirs)
 
 
@@ -169,7 +173,9 @@ def test_an_earlier_run_is_not_touched_without_a_word(finished):
 
 
 def start(*command, **environment):
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, **environment}, timeout=300)
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, **environment}, timeout=300
+    )
 
 
 @pytest.mark.parametrize("program", ["search", "retrain", "test"])
@@ -187,7 +193,11 @@ def test_programs_start_from_the_repository_root(program, how):
         ("search", ["--search_iter", "3", "--pretrain_epochs", "3"], "no cycle is left"),
         ("search", ["--search_iter", "6", "--n_classes", "100"], "--n_classes 100: the data set digits has 10"),
         ("search", ["--search_iter", "6", "--image_size", "30"], "multiple of 4"),
-        ("search", ["--search_iter", "6", "--dataset", "folder", "--train_dir", "nowhere"], "there is no folder nowhere"),
+        (
+            "search",
+            ["--search_iter", "6", "--dataset", "folder", "--train_dir", "nowhere"],
+            "there is no folder nowhere",
+        ),
         ("search", ["--search_iter", "6", "--resume"], "search_resume.pth.tar: there is no such file"),
         ("retrain", ["--cell_file", "nowhere.json"], "nowhere.json: there is no such file"),
         ("retrain", [], "genotype.json: there is no such file"),
@@ -234,16 +244,32 @@ def test_defaults_are_the_published_ones():
     assert {key: getattr(retrain, key) for key in expected} == expected
 
 
+# fmt: off
 PUBLISHED = {
-    "run_search_cifar_1gpu": (SearchConfig, {"batch_size": 64, "w_lr": 0.08, "nasnet_lr": 0.08, "search_iter": 32, "interactive_type": 3, "fix_head": True, "regular_ratio": 0.667}),
-    "run_search_cifar_4gpus": (SearchConfig, {"batch_size": 64, "w_lr": 0.2, "nasnet_lr": 0.2, "pretrain_epochs": 2, "sample_ratio": 1.0, "repeat_cell": True}),
-    "run_search_imagenet": (SearchConfig, {"w_lr": 0.8, "stem_multiplier": 1, "search_iter": 40, "nasnet_warmup": 3, "fix_head": False, "alpha_weight_decay": 1e-5, "sample_ratio": 0.2}),
-    "run_retrain_cifar_1gpu": (RetrainConfig, {"lr": 0.025, "epochs": 600, "warmup_epochs": 0, "weight_decay": 5e-4, "drop_path_prob": 0.3, "label_smooth": 0, "cutout_length": 16}),
+    "run_search_cifar_1gpu": (SearchConfig, {
+        "batch_size": 64, "w_lr": 0.08, "nasnet_lr": 0.08, "search_iter": 32, "interactive_type": 3, "fix_head": True,
+        "regular_ratio": 0.667,
+    }),
+    "run_search_cifar_4gpus": (SearchConfig, {
+        "batch_size": 64, "w_lr": 0.2, "nasnet_lr": 0.2, "pretrain_epochs": 2, "sample_ratio": 1.0, "repeat_cell": True,
+    }),
+    "run_search_imagenet": (SearchConfig, {
+        "w_lr": 0.8, "stem_multiplier": 1, "search_iter": 40, "nasnet_warmup": 3, "fix_head": False,
+        "alpha_weight_decay": 1e-5, "sample_ratio": 0.2,
+    }),
+    "run_retrain_cifar_1gpu": (RetrainConfig, {
+        "lr": 0.025, "epochs": 600, "warmup_epochs": 0, "weight_decay": 5e-4, "drop_path_prob": 0.3, "label_smooth": 0,
+        "cutout_length": 16,
+    }),
     "run_retrain_cifar_4gpus": (RetrainConfig, {"lr": 0.1, "batch_size": 128, "sync_bn": True}),
-    "run_retrain_imagenet": (RetrainConfig, {"lr": 0.5, "epochs": 250, "init_channels": 48, "weight_decay": 3e-5, "drop_path_prob": 0, "cutout_length": 0, "label_smooth": 0.1}),
+    "run_retrain_imagenet": (RetrainConfig, {
+        "lr": 0.5, "epochs": 250, "init_channels": 48, "weight_decay": 3e-5, "drop_path_prob": 0, "cutout_length": 0,
+        "label_smooth": 0.1,
+    }),
     "run_test_cifar": (EvaluationConfig, {"init_channels": 36, "dataset": "cifar10"}),
     "run_test_imagenet": (EvaluationConfig, {"init_channels": 48, "dataset": "imagenet"}),
-}  # fmt: skip
+}
+# fmt: on
 
 
 @pytest.mark.parametrize("script", PUBLISHED)

@@ -27,7 +27,7 @@ def batch_flip(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def batch_cutout(images: Tensor, length: int, generator: torch.Generator) -> Tensor:
-    """Set a square of ``length`` pixels, centred anywhere and clipped at the border, to 0 (DeVries 2017). [N, C, H, W]."""
+    """Set a square of ``length`` pixels, centred anywhere and clipped at the border, to 0 (DeVries 2017)."""
     n, _, height, width = images.shape
     device = images.device
 
@@ -66,7 +66,7 @@ class BatchAugmentation:
 
 
 def _auto_augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """AutoAugment draws from torch's global generator, one policy a call: so one image at a time, under a local seed."""
+    """AutoAugment draws from torch's global generator, one policy a call: hence image by image, under a local seed."""
     policy = AutoAugment(AutoAugmentPolicy.CIFAR10)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))

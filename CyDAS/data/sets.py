@@ -54,7 +54,13 @@ class ImagesInMemory(DataSet):
         self.image_size = image_size
         self.train_size = len(train[0])
         self._train, self._test = ((resize(images, image_size), labels) for images, labels in (train, test))
-        self._augmentation = {"mean": mean, "std": std, "flip": flip, "padding": image_size // 8, "auto_augment": config.use_aa}
+        self._augmentation = {
+            "mean": mean,
+            "std": std,
+            "flip": flip,
+            "padding": image_size // 8,
+            "auto_augment": config.use_aa,
+        }
         self._options = {"batch_size": config.batch_size, "process": process, "seed": config.seed}
 
     def train_batches(self, indices: Sequence[int], *, cutout_length: int = 0, stream: int = 0) -> Batches:
@@ -87,7 +93,9 @@ class ImagesInFolders(DataSet):
         }  # fmt: skip
 
     def train_batches(self, indices: Sequence[int], *, cutout_length: int = 0, stream: int = 0) -> Batches:
-        colour = v2.AutoAugment(v2.AutoAugmentPolicy.IMAGENET) if self._auto_augment else v2.ColorJitter(0.4, 0.4, 0.4, 0.2)
+        colour = (
+            v2.AutoAugment(v2.AutoAugmentPolicy.IMAGENET) if self._auto_augment else v2.ColorJitter(0.4, 0.4, 0.4, 0.2)
+        )
         steps = [v2.RandomResizedCrop(self.image_size), v2.RandomHorizontalFlip(), colour, *_to_tensor()]
         if cutout_length:
             raise CydasError("--cutout_length belongs to the in-memory data sets: give --cutout_length 0 for folders")

@@ -18,7 +18,6 @@ from CyDAS.engine.optim import Precision, SearchOptimisers, cosine, update
 from CyDAS.models.joint import JointNetwork
 from CyDAS.models.weight_pool import WeightPool
 from CyDAS.utils.distributed import copy_from_main
-from CyDAS.utils.errors import CydasError
 from CyDAS.utils.logs import RunLog
 from CyDAS.utils.meters import Averages, top1
 
@@ -216,20 +215,12 @@ class CyclicSearch:
             self.step += 1
             log.advance()
             if index % self.config.print_freq == 0 or index == steps:
-                self._report(f"{name} [{index}/{steps}]", averages, log)
+                self._show(averages.report(log, f"{name} [{index}/{steps}]", self.step), log)
 
-    def _report(self, name: str, averages: Averages, log: RunLog) -> None:
-        means = averages.means()
-        text = "  ".join(f"{key} {value:.4g}" for key, value in means.items())
-        log.info("%s  %s", name, text)
-        if (back := averages.steps_since_bad()) is not None:
-            raise CydasError(
-                f"a loss or a gradient is not finite at step {self.step - back} of the search, {name}: {text}. "
-                "The checkpoint of the last finished round is whole; lower the learning rates before you go on"
-            )
+    def _show(self, means: dict[str, float], log: RunLog) -> None:
+        """The figures and the learning rates to TensorBoard."""
         rates = {"lr/w": self.optimisers.w, "lr/nas": self.optimisers.nas, "lr/alpha": self.optimisers.alpha}
         log.scalars(means | {key: optimiser.param_groups[0]["lr"] for key, optimiser in rates.items()}, self.step)
-        averages.reset()
 
     # -- resume --------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,6 @@ from CyDAS.data.loaders import Batches
 from CyDAS.engine.losses import classification_loss, mixup
 from CyDAS.engine.optim import Precision, update
 from CyDAS.models.nasnet import RetrainOutput
-from CyDAS.utils.errors import CydasError
 from CyDAS.utils.logs import RunLog
 from CyDAS.utils.meters import Averages, top1
 
@@ -63,19 +62,8 @@ def train_epoch(
         whole.add(figures, len(labels))
         log.advance()
         if index % config.print_freq == 0 or index == steps:
-            _report(f"epoch {epoch + 1}/{config.epochs} [{index}/{steps}]", epoch * steps + index, printed, log)
+            printed.report(log, f"epoch {epoch + 1}/{config.epochs} [{index}/{steps}]", epoch * steps + index)
     return whole.means()
-
-
-def _report(name: str, step: int, averages: Averages, log: RunLog) -> None:
-    text = "  ".join(f"{key} {value:.4g}" for key, value in averages.means().items())
-    log.info("%s  %s", name, text)
-    if (back := averages.steps_since_bad()) is not None:
-        raise CydasError(
-            f"a loss or a gradient is not finite at step {step - back} of the training, {name}: {text}. "
-            "The checkpoint of the last finished epoch is whole; lower the learning rate before you go on"
-        )
-    averages.reset()
 
 
 @torch.no_grad()

@@ -91,7 +91,9 @@ def parse_genotype(text: str) -> Genotype:
     if len(node.keywords) != len(Genotype._fields) or set(parts) != set(Genotype._fields):
         given = ", ".join(str(keyword.arg) for keyword in node.keywords)
         raise GenotypeError(f"a genotype has the parts {', '.join(Genotype._fields)}; here: {given}")
-    return Genotype(**{name: (_concat if name.endswith("_concat") else _cell)(part, name) for name, part in parts.items()})
+    return Genotype(
+        **{name: (_concat if name.endswith("_concat") else _cell)(part, name) for name, part in parts.items()}
+    )
 
 
 def _items(node: ast.expr, where: str, count: int) -> list[ast.expr]:

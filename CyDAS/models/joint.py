@@ -84,7 +84,9 @@ class JointNetwork(nn.Module):
         state = self.feature_extractor(x)
         outputs = [None, None]
         if search:
-            outputs[0] = self._network(state, self.super_layers, self.super_layers_arch.mixtures(), self.fc_super, heads)
+            outputs[0] = self._network(
+                state, self.super_layers, self.super_layers_arch.mixtures(), self.fc_super, heads
+            )
         if evaluation:
             outputs[1] = self._network(state, self.nas_layers, None, self.fc_nas, heads)
         return JointOutput(*outputs)

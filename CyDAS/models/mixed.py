@@ -167,7 +167,7 @@ class _CellFunction(torch.autograd.Function):
         parameters = [p.contiguous() for p in parameters]
         c, dtype = padded(plan.channels), input0.dtype
         input0, input1 = to_nhwc(input0), to_nhwc(input1)
-        n, h, w = (size // factor for size, factor in zip(input0.shape, (1, plan.stride, plan.stride)))
+        n, h, w = len(input0), input0.shape[1] // plan.stride, input0.shape[2] // plan.stride
         output = buffer((n, h, w, plan.nodes * c), dtype)
         z = buffer((len(plan.units), n, h, w, c), dtype)
         mean, inv_std = input0.new_empty(2, len(plan.units), c)
@@ -183,7 +183,7 @@ class _CellFunction(torch.autograd.Function):
     def backward(ctx, grad):
         plan, wanted = ctx.plan, ctx.needs_input_grad
         saved = ctx.saved_tensors  # read once: checkpointing computes them again
-        tensors, parameters = dict(zip(ctx.names, saved)), saved[len(ctx.names) :]
+        tensors, parameters = dict(zip(ctx.names, saved, strict=False)), saved[len(ctx.names) :]
         input0, mix = tensors["input0"], tensors["mix"]
         n, h, w, channels = tensors["output"].shape
         tensors["grad_output"] = buffer((n, h, w, channels), grad.dtype)  # its own: the native step adds to it
@@ -197,7 +197,7 @@ class _CellFunction(torch.autograd.Function):
         _call(plan, tensors, parameters, gradients, training=ctx.training, backward=True)
         inputs = [
             tensors[name].permute(0, 3, 1, 2)[:, : plan.channels] if want else None
-            for name, want in zip(("grad_input0", "grad_input1"), wanted[3:5])
+            for name, want in zip(("grad_input0", "grad_input1"), wanted[3:5], strict=True)
         ]
         return None, None, None, *inputs, tensors["grad_mix"], *gradients
 

@@ -78,7 +78,7 @@ class EvaluationCell(nn.Module):
         return torch.cat(states[2:], dim=1)
 
     def _drop_path(self, x: Tensor) -> Tensor | None:
-        """What multiplies each edge's samples, [edges, N], drawn in the order of the formula; None without drop path."""
+        """What multiplies each edge's samples, [edges, N], drawn in the formula's order; None without drop path."""
         drops = [edge[1] if len(edge) > 1 else None for edges in self.dag for edge in edges]
         if not self.training or not any(drop and drop.p > 0.0 for drop in drops):
             return None

@@ -50,7 +50,7 @@ def _run(norm, training: bool, tensors: dict[str, Tensor | None], parameters, gr
     n, h, w, c = tensors["z"].shape
     pointers = dict(weight=weight, weight2=weight2, gamma=gamma, beta=beta)
     pointers |= dict(running_mean=norm.running_mean, running_var=norm.running_var, batches=norm.num_batches_tracked)
-    pointers |= dict(zip(("grad_weight", "grad_weight2", "grad_gamma", "grad_beta"), gradients)) | tensors
+    pointers |= dict(zip(("grad_weight", "grad_weight2", "grad_gamma", "grad_beta"), gradients, strict=True)) | tensors
     call = _Call(
         n, h, w, c, norm.num_features, padded(weight.shape[1]), weight.shape[1], stride,
         min(torch.get_num_threads(), n), training, pointers["grad_weight"] is not None, norm.eps, norm.momentum,
@@ -81,7 +81,7 @@ class _Projection(torch.autograd.Function):
     def backward(ctx, grad):
         wanted = ctx.needs_input_grad
         saved = ctx.saved_tensors  # read once: checkpointing computes them again
-        tensors, parameters = dict(zip(ctx.names, saved)), saved[len(ctx.names) :]
+        tensors, parameters = dict(zip(ctx.names, saved, strict=False)), saved[len(ctx.names) :]
         gradients = gradients_like(parameters, wanted[3:])
         image = tensors["input"]
         tensors["grad_output"] = to_nhwc(grad)

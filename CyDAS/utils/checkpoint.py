@@ -21,7 +21,7 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU. Raises :class:`CydasError` for anything but a dict of tensors and plain values."""
+    """Read a checkpoint onto the CPU. Raises :class:`CydasError` for all but a dict of tensors and plain values."""
     if not path.is_file():
         raise CydasError(f"checkpoint {path}: there is no such file")
     try:

@@ -30,6 +30,7 @@ class RunLog:
         self._writer: SummaryWriter | None = None
         self._bar: tqdm | None = None
         self._speaks = folder is not None
+        self.last_checkpoint: Path | None = None  #: what to go on from, should the run stop
         for handler in list(self._logger.handlers):
             self._logger.removeHandler(handler)
             handler.close()

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 
 from CyDAS.utils.distributed import all_sum
+from CyDAS.utils.errors import CydasError
+from CyDAS.utils.logs import RunLog
 
 
 class Averages:
@@ -30,14 +32,6 @@ class Averages:
         self._first_bad = torch.where(bad & (self._first_bad < 0), self._steps, self._first_bad)
         self._steps += 1
 
-    def steps_since_bad(self) -> int | None:
-        """How many steps ago a figure was not finite for the first time since the last reset; None if all were.
-
-        Waits for the device.
-        """
-        first = int(self._first_bad)
-        return self._steps - 1 - first if first >= 0 else None
-
     def means(self) -> dict[str, float]:
         """The means over all processes. Waits for the device; every process must call it."""
         names = list(self._sums)
@@ -47,6 +41,23 @@ class Averages:
         weights = torch.tensor([self._weights[name] for name in names], dtype=torch.float64, device=sums.device)
         total = all_sum(torch.stack([sums, weights]))
         return dict(zip(names, (total[0] / total[1]).tolist(), strict=True))
+
+    def report(self, log: RunLog, name: str, step: int) -> dict[str, float]:
+        """Log the means of the steps since the last report, return them, and start anew.
+
+        ``step`` is the number of the last one. Where a figure was not finite, raises :class:`CydasError` that names
+        the first step at which one was not, and the last good checkpoint.
+        """
+        means = self.means()
+        text = "  ".join(f"{key} {value:.4g}" for key, value in means.items())
+        log.info("%s  %s", name, text)
+        if (first := int(self._first_bad)) >= 0:
+            raise CydasError(
+                f"a loss or a gradient is not finite at step {step - (self._steps - 1 - first)}, {name}: {text}. "
+                f"Last good checkpoint: {log.last_checkpoint or 'none yet'}. Lower the learning rate before you go on"
+            )
+        self.reset()
+        return means
 
 
 def top1(logits: Tensor, labels: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ def count_macs(network: nn.Module, input_shape: tuple[int, int, int]) -> int:
 
     Batch norms, poolings and activations are not counted, as is the custom of the field.
     """
-    # On the meta device nothing is computed, and every module is called (on the CPU whole cells run as one native step).
+    # On the meta device nothing is computed, and every module is called (on CPUs whole cells run as one native step).
     network = copy.deepcopy(network).to("meta").eval()
     uncounted = (nn.BatchNorm2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.MaxPool2d, nn.ReLU)
     nothing = {kind: lambda module, inputs, output: None for kind in uncounted}

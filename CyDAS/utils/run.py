@@ -40,7 +40,8 @@ def prepare_folder(folder: Path, resume: bool, overwrite: bool) -> None:
         if folder.exists() and any(folder.iterdir()) and not resume:
             if not overwrite:
                 raise CydasError(
-                    f"{folder} holds an earlier run: --resume goes on with it, --overwrite deletes it, --name takes another"
+                    f"{folder} holds an earlier run: "
+                    "--resume goes on with it, --overwrite deletes it, --name takes another"
                 )
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
