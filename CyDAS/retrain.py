@@ -10,21 +10,21 @@ from torch import nn
 from torch.optim import Optimizer
 
 from CyDAS.config import RetrainConfig, parse
-from CyDAS.data import load_data
+from CyDAS.data import ImagesInFolders, load_data
 from CyDAS.engine.optim import Precision, retrain_lr, sgd
 from CyDAS.engine.supervised import Accuracy, evaluate, train_epoch
 from CyDAS.models.nasnet import RetrainNetwork
-from CyDAS.spaces.darts import genotype_strings, load_architecture, make_layout
+from CyDAS.spaces.darts import check_genotype, genotype_strings, load_architecture, make_layout
 from CyDAS.utils import run
 from CyDAS.utils.checkpoint import (
     load_checkpoint,
     load_weights,
-    random_state,
+    random_states,
     refusing,
     save_checkpoint,
     set_random_state,
 )
-from CyDAS.utils.distributed import copy_from_main, stop_process, sync_batch_norm
+from CyDAS.utils.distributed import Process, copy_from_main, stop_process, sync_batch_norm
 from CyDAS.utils.errors import run_program
 from CyDAS.utils.files import write_json
 from CyDAS.utils.logs import RunLog
@@ -41,32 +41,39 @@ def main(arguments: list[str] | None = None) -> None:
     architecture = load_architecture(cell_file, config.layer_num)
     process = run.start(config)
     data = load_data(config, process)
+    if isinstance(data, ImagesInFolders) and "cutout_length" not in given:
+        config.cutout_length = 0
     layout = make_layout(config, data)
     train = data.train_batches(range(data.train_size), cutout_length=config.cutout_length, stream=3)
     test = data.test_batches()
-    if process.is_main:
-        run.prepare_folder(folder, config.resume, config.overwrite)
-    log = RunLog(folder if process.is_main else None, "retrain.log")
-
     network = RetrainNetwork(layout, architecture, auxiliary=config.aux_weight > 0)
     bare = count_parameters(network) - (count_parameters(network.aux_head) if network.aux_head else 0)
     macs = count_macs(network, (layout.input_channels, layout.image_size, layout.image_size))
-    log.info("device %s, %d process(es); genotype %s", run.device_name(process.device), process.world_size, cell_file)
+    resume_file = run.find_file(config.resume_name, folder)
+    checkpoint = load_checkpoint(resume_file) if config.resume else None
+    if process.is_main:
+        run.prepare_folder(folder, config.resume, config.overwrite)
+    log = RunLog(folder if process.is_main else None, "retrain.log")
+    run.introduce(config, process, log)
+    log.info("genotype %s", cell_file)
     log.info("network: %.3f M parameters (%.3f M with auxiliary head), %.1f M multiply-accumulates",
              bare / 1e6, count_parameters(network) / 1e6, macs / 1e6)  # fmt: skip
     if config.dataset in ("cifar10", "cifar100"):
         apply_size_rule(config, given, bare, log)
-    network = sync_batch_norm(network.to(process.device), config.sync_bn, log)
+    if process.is_main:
+        run.record(folder, config, process)
+
+    network = sync_batch_norm(network.to(process.device), config.sync_bn)
     copy_from_main(network)
     optimiser = sgd(list(network.parameters()), config.lr, config.momentum, config.weight_decay)
     training = Training(network, optimiser, Precision(process.device, config.use_amp, config.amp_dtype))
-    if config.resume:
-        log.last_checkpoint = run.find_file(config.resume_name, folder)
-        training.resume(log.last_checkpoint)
+    if checkpoint:
+        log.last_checkpoint = resume_file
+        check_genotype(checkpoint, architecture, config.layer_num, resume_file)
+        run.check_continuation(checkpoint.get("config", {}), config, resume_file, "epochs")
+        training.resume(checkpoint, resume_file, process)
     else:
         run.seed_everything(config.seed + process.rank)  # from here on the processes' choices differ
-    if process.is_main:
-        run.record(folder, config, process)
     about = {"config": run.plain(config), "genotype": genotype_strings(architecture), "n_classes": data.n_classes}
 
     log.start_progress((config.epochs - training.epoch) * len(train))
@@ -88,8 +95,9 @@ def main(arguments: list[str] | None = None) -> None:
                      means["train/loss"], means["train/top1"], rate)  # fmt: skip
             scalars = {"test/top1": accuracy.top1, "test/top5": accuracy.top5, "test/loss": accuracy.loss, "lr": rate}
             log.scalars(means | scalars, training.epoch * len(train))
+            random = random_states()
             if process.is_main:
-                log.last_checkpoint = training.save(folder, config.resume_name, about)
+                log.last_checkpoint = training.save(folder, config.resume_name, about, random)
         if process.is_main:
             report(training, folder, bare, macs, log)
     finally:
@@ -124,7 +132,7 @@ class Training:
         if accuracy.top1 > self.best.top1 or self.epoch == 1:
             self.best = accuracy
 
-    def save(self, folder: Path, resume_name: str, about: dict) -> Path:
+    def save(self, folder: Path, resume_name: str, about: dict, random: list[dict]) -> Path:
         """Write the resume checkpoint (its path is returned), ``last`` and, after the best epoch so far, ``best``."""
         weights = {"model_main": self.network.state_dict(), "epoch": self.epoch, **about}
         state = {
@@ -139,7 +147,7 @@ class Training:
             "last": list(self.last),
             "best": list(self.best),
             "sta_epoch": self.epoch,
-            "random": random_state(),
+            "random": random,
         }
         path = folder / Path(resume_name).name
         save_checkpoint(path, state)
@@ -148,16 +156,15 @@ class Training:
             save_checkpoint(folder / "best.pth.tar", weights)
         return path
 
-    def resume(self, path: Path) -> None:
-        """Go on from a checkpoint. Raises :class:`CydasError` where it is none, or of another network."""
-        state = load_checkpoint(path)
+    def resume(self, state: dict, path: Path, process: Process) -> None:
+        """Go on from a checkpoint's content. Raises :class:`CydasError` where it is none, or of another network."""
         with refusing(f"checkpoint {path} is not one to resume a training from"):
             load_weights(self.network, state["model_main"], path)
             self.optimiser.load_state_dict(state["optimizer"])
             self.precision.scaler.load_state_dict(state["scaler"])
             self.last, self.best = Accuracy(*state["last"]), Accuracy(*state["best"])
             self.epoch = int(state["sta_epoch"])
-            set_random_state(state["random"])
+            set_random_state(state["random"], process)
 
 
 def report(training: Training, folder: Path, parameters: int, macs: int, log: RunLog) -> None:

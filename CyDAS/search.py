@@ -12,9 +12,9 @@ from CyDAS.engine.cycle import CyclicSearch
 from CyDAS.engine.optim import Precision
 from CyDAS.spaces import DartsSpace
 from CyDAS.utils import run
-from CyDAS.utils.checkpoint import load_checkpoint, random_state, refusing, save_checkpoint, set_random_state
-from CyDAS.utils.distributed import copy_from_main, stop_process
-from CyDAS.utils.errors import CydasError, run_program
+from CyDAS.utils.checkpoint import load_checkpoint, random_states, refusing, save_checkpoint, set_random_state
+from CyDAS.utils.distributed import Process, copy_from_main, stop_process, sync_batch_norm
+from CyDAS.utils.errors import run_program
 from CyDAS.utils.files import write_json
 from CyDAS.utils.logs import RunLog
 from CyDAS.utils.profile import count_parameters
@@ -30,30 +30,29 @@ def main(arguments: list[str] | None = None) -> None:
     space = DartsSpace.from_config(config, data)
     train_part, val_part = data.halves()
     train, val = data.train_batches(train_part, stream=1), data.train_batches(val_part, stream=2)
-    if not len(train) or not len(val):
-        raise CydasError(f"{data.train_size} training images are too few to be cut in two halves")
+    checkpoint = load_checkpoint(folder / CHECKPOINT) if config.resume else None
     if process.is_main:
         run.prepare_folder(folder, config.resume, config.overwrite)
-
-    joint = space.build().to(process.device)
-    copy_from_main(joint)
-    search = CyclicSearch(space, joint, config, Precision(process.device, config.use_amp, config.amp_dtype))
-    log = RunLog(folder if process.is_main else None, "search.log")
-    if config.resume:
-        resume(search, folder / CHECKPOINT, config)
-        log.last_checkpoint = folder / CHECKPOINT
-    else:
-        run.seed_everything(config.seed + process.rank)  # from here on the processes' choices differ
-    if process.is_main:
         run.record(folder, config, process)
-    log.info("device %s, %d process(es)", run.device_name(process.device), process.world_size)
+    log = RunLog(folder if process.is_main else None, "search.log")
+    run.introduce(config, process, log)
+
+    joint = sync_batch_norm(space.build().to(process.device), config.sync_bn)
+    copy_from_main(joint)
     log.info("%s: %d training images, %d classes", config.dataset, data.train_size, data.n_classes)
     log.info("search network: %.3f M parameters, %d pixels", count_parameters(joint) / 1e6, data.image_size)
+    search = CyclicSearch(space, joint, config, Precision(process.device, config.use_amp, config.amp_dtype))
+    if checkpoint:
+        log.last_checkpoint = folder / CHECKPOINT
+        resume(search, checkpoint, log.last_checkpoint, process)
+    else:
+        run.seed_everything(config.seed + process.rank)  # from here on the processes' choices differ
 
     def end_round(search: CyclicSearch) -> None:
+        random = random_states()
         if process.is_main:
             show(search, folder, log)
-            content = {"search": search.state_dict(), "random": random_state(), "config": run.plain(config)}
+            content = {"search": search.state_dict(), "random": random, "config": run.plain(config)}
             save_checkpoint(folder / CHECKPOINT, content)
             log.last_checkpoint = folder / CHECKPOINT
 
@@ -84,22 +83,12 @@ def show(search: CyclicSearch, folder: Path, log: RunLog) -> None:
     space.draw(architecture, folder / "cells", name)
 
 
-#: Flags that may differ between a search and its continuation.
-MAY_DIFFER = {"resume", "overwrite", "print_freq", "workers", "device", "threads", "name", "output_dir",
-              "data_dir", "train_dir", "test_dir"}  # fmt: skip
-
-
-def resume(search: CyclicSearch, path: Path, config: SearchConfig) -> None:
-    """Go on from ``path``. Raises :class:`CydasError` where it is not a checkpoint of this search."""
-    content = load_checkpoint(path)
+def resume(search: CyclicSearch, content: dict, path: Path, process: Process) -> None:
+    """Go on from a checkpoint's content. Raises :class:`CydasError` where it is not of this search."""
     with refusing(f"checkpoint {path} is not one of this search"):
-        saved, here = content["config"], run.plain(config)
-        differing = [key for key in here if key not in MAY_DIFFER and saved.get(key) != here[key]]
-        if differing:
-            listed = ", ".join(f"--{key} was {saved.get(key)}, is {here[key]}" for key in differing)
-            raise CydasError(f"checkpoint {path} was made with other flags: {listed}")
+        run.check_continuation(content["config"], search.config, path)
         search.load_state_dict(content["search"])
-        set_random_state(content["random"])
+        set_random_state(content["random"], process)
 
 
 def run_main() -> None:

@@ -12,7 +12,7 @@ from CyDAS.data import load_data
 from CyDAS.engine.optim import Precision
 from CyDAS.engine.supervised import evaluate
 from CyDAS.models.nasnet import RetrainNetwork
-from CyDAS.spaces.darts import Architecture, load_architecture, make_layout, parse_architecture
+from CyDAS.spaces.darts import Architecture, check_genotype, load_architecture, make_layout, parse_architecture
 from CyDAS.utils import run
 from CyDAS.utils.checkpoint import load_checkpoint, load_weights
 from CyDAS.utils.distributed import stop_process
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
         raise CydasError(f"checkpoint {path} holds no weights")
     architecture = find_architecture(config, content, path)
     process = run.start(config)
-    data = load_data(config, process)
+    data = load_data(config, process, with_training=False)
     layout = make_layout(config, data)
     auxiliary = any("aux_head." in str(key) for key in weights)
     network = RetrainNetwork(layout, architecture, auxiliary)
@@ -58,7 +58,9 @@ def main(arguments: list[str] | None = None) -> None:
 def find_architecture(config: EvaluationConfig, content: dict[str, Any], path: Path) -> Architecture:
     """The genotype of ``--cell_file``, else the checkpoint's own."""
     if config.cell_file:
-        return load_architecture(config.cell_file, config.layer_num)
+        architecture = load_architecture(config.cell_file, config.layer_num)
+        check_genotype(content, architecture, config.layer_num, path)
+        return architecture
     if "genotype" not in content:
         raise CydasError(
             f"checkpoint {path} does not say which architecture it is of: give its genotype with --cell_file"

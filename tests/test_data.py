@@ -1,5 +1,7 @@
 """Data: augmentation random per image, every image counted, order from the seed alone, clear errors."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -156,6 +158,25 @@ def test_augmentation_does_not_depend_on_the_number_of_workers(tmp_path):
         for n in (0, 2)
     )
     assert torch.equal(first, second)
+
+
+def test_workers_do_not_move_the_global_generator(tmp_path):
+    """Else what is drawn later, the weights of a network, say, would depend on when the workers were started."""
+    make_folder(tmp_path)
+    before = torch.get_rng_state()
+    list(folder(tmp_path, workers=1, batch_size=2).train_batches(range(6)).epoch(0))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_test_needs_no_training_images(tmp_path):
+    shutil.rmtree(make_folder(tmp_path) / "train")
+    config = SearchConfig(dataset="folder", data_dir=tmp_path, image_size=32, workers=0)
+    assert sum(len(y) for _, y in load_data(config, ONE, with_training=False).test_batches().epoch()) == 6
+
+
+def test_one_training_image_is_too_few():
+    with pytest.raises(CydasError, match="1 training images are too few"):
+        digits().train_batches(range(1))
 
 
 @pytest.mark.parametrize("workers", [0, 1])

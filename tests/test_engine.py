@@ -128,7 +128,7 @@ def test_the_regulariser_falls_to_nothing():
 
     assert strength(2) == 5
     assert strength(3) == pytest.approx(5 * (1 - 1 / (30 * 0.667)))
-    assert strength(22) > 0 or strength(23) == 0
+    assert strength(22) > 0 and strength(23) == 0
     assert strength(31) == 0
 
 
@@ -311,3 +311,14 @@ def test_a_state_that_is_loaded_goes_on_as_the_one_that_was_saved():
     for (name, a), b in zip(first.joint.state_dict().items(), second.joint.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
     assert len(second.pool) == len(first.pool)
+
+
+def test_an_overflow_of_float16_leaves_out_both_optimisers_and_does_not_stop_the_run():
+    weight, alpha = (torch.nn.Parameter(torch.ones(())) for _ in range(2))
+    optimisers = [torch.optim.SGD([p], lr=1.0) for p in (weight, alpha)]
+    scaler = Precision(CPU, True, "fp16").scaler
+    before = scaler.get_scale()
+    norm = update(weight * torch.tensor(float("inf")) + alpha, optimisers, 5.0, scaler)
+    assert (weight.item(), alpha.item(), norm.item()) == (1.0, 1.0, 0.0) and scaler.get_scale() == before / 2
+    update(2 * weight + 3 * alpha, optimisers, 5.0, scaler)
+    assert (weight.item(), alpha.item()) == (-1.0, -2.0)

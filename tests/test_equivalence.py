@@ -1,15 +1,18 @@
 """Every entry of the fixture file of a trusted implementation, by its kind and configuration, in float64.
 
 The file is named by the environment variable CYDAS_FIXTURES. Outputs and gradients must agree to 1e-8, parameters
-after two whole search steps to 1e-6. A kind of entry that no test here knows is a failure.
+after two whole search steps to 1e-6. A kind of entry that no test here knows is a failure. The plain networks that
+CyDAS's speed is compared with must agree as well.
 """
 
 import re
+from typing import NamedTuple
 
 import pytest
 import torch
 from conftest import FIXTURES
 
+from benchmarks import plain
 from CyDAS.config import SearchConfig
 from CyDAS.engine.cycle import CyclicSearch
 from CyDAS.engine.losses import classification_loss, kd_loss
@@ -26,6 +29,21 @@ ENTRIES = torch.load(FIXTURES, map_location="cpu", weights_only=True) if FIXTURE
 #: Kinds of entries of search spaces that do not exist yet.
 ABSENT_SPACES = ("nb201",)
 LAYOUT_FIELDS = Layout.__dataclass_fields__
+
+
+class Networks(NamedTuple):
+    """One implementation of everything that the entries test."""
+
+    space: type
+    search: type
+    retrain: type
+
+
+@pytest.fixture(params=["cydas", "plain"])
+def networks(request):
+    if request.param == "plain":
+        return Networks(plain.PlainSpace, plain.PlainSearch, plain.PlainRetrainNetwork)
+    return Networks(DartsSpace, CyclicSearch, RetrainNetwork)
 
 
 def entries(kind):
@@ -55,11 +73,11 @@ def make_layout(config, x):
     return Layout(**{"init_channels": 4, "image_size": x.shape[-1], "input_channels": x.shape[1], **values})
 
 
-def make_search(entry):
+def make_search(entry, space_type=DartsSpace):
     """The joint network of a search entry with its weights, in float64, and its space."""
     config = entry["config"]
     layout = make_layout(config, entry["x"])
-    space = DartsSpace(layout, **{key: value for key, value in config.items() if key not in LAYOUT_FIELDS})
+    space = space_type(layout, **{key: value for key, value in config.items() if key not in LAYOUT_FIELDS})
     joint = space.build()
     space.set_evaluation(joint, [parse_genotype(entry["genotype"])] * layout.layer_num)
     joint = joint.double()
@@ -150,9 +168,9 @@ def test_discretisation(name):
 
 @entries("search")
 @pytest.mark.parametrize("network", ["super", "nas"])
-def test_search_outputs(name, network):
+def test_search_outputs(name, network, networks):
     entry = double(ENTRIES[name])
-    _, joint = make_search(entry)
+    _, joint = make_search(entry, networks.space)
     for mode in ("eval", "train"):
         output = run_network(joint.train(mode == "train"), network, entry["x"])
         for part, actual in (("logits", output.logits), ("em", output.kd_input)):
@@ -166,9 +184,9 @@ def test_search_outputs(name, network):
 
 @entries("search")
 @pytest.mark.parametrize("network", ["super", "nas"])
-def test_search_gradients(name, network):
+def test_search_gradients(name, network, networks):
     entry = double(ENTRIES[name])
-    _, joint = make_search(entry)
+    _, joint = make_search(entry, networks.space)
     output = run_network(joint.train(), network, entry["x"])
     (classification_loss(output.logits, entry["y"]) + (output.kd_input**2).mean()).backward()
     parameters = dict(joint.named_parameters())
@@ -188,7 +206,8 @@ def test_search_discretisation(name):
     entry = ENTRIES[name]
     space, joint = make_search(entry)
     connects = entry["connects"]
-    genotype = parse_genotype(entry["genotype"])
+    genotype = space.discretise(joint)[0]
+    assert genotype == parse_genotype(entry["genotype"])
     for kind, cell in (("normal", genotype.normal), ("reduce", genotype.reduce)):
         assert [[[source, OPERATIONS.index(op)] for op, source in node] for node in cell] == connects[kind]
 
@@ -228,16 +247,16 @@ def published_pool(weights):
 
 
 @entries("search")
-def test_search_step(name):
+def test_search_step(name, networks):
     """Two whole search steps: val update, train update, twice."""
     entry = double(ENTRIES[name])
     if "step" not in entry:
         pytest.skip("the entry holds no steps")
     step = entry["step"]
-    space, joint = make_search(entry)
+    space, joint = make_search(entry, networks.space)
     joint.train()
     config = SearchConfig(**step["hyper"])
-    search = CyclicSearch(space, joint, config, Precision(torch.device("cpu"), False, "bf16"))
+    search = networks.search(space, joint, config, Precision(torch.device("cpu"), False, "bf16"))
     batches = zip(step["val_x"], step["val_y"], step["train_x"], step["train_y"], strict=True)
     for losses, (val_x, val_y, train_x, train_y) in zip(step["losses"], batches, strict=True):
         val, figures = search.val_update(val_x, val_y, step["epoch"])
@@ -262,7 +281,7 @@ def test_search_step(name):
 
 
 @entries("retrain")
-def test_retrain_network(name):
+def test_retrain_network(name, networks):
     entry = double(ENTRIES[name])
     layout = make_layout(entry["config"], entry["x"])
     strings = entry["genotypes"]
@@ -270,7 +289,7 @@ def test_retrain_network(name):
     genotypes = [
         parse_genotype(text) for text in ([strings] * layout.layer_num if isinstance(strings, str) else strings)
     ]
-    network = RetrainNetwork(layout, genotypes, auxiliary=True).double()
+    network = networks.retrain(layout, genotypes, auxiliary=True).double()
     network.load_state_dict(entry["state_dict"])
     x, y = entry["x"], entry["y"]
     assert_close(network.eval()(x).logits, entry["out_eval_logits"], "eval logits")

@@ -177,6 +177,30 @@ def test_only_wanted_gradients_are_computed():
 
 
 @needs_compiler
+@pytest.mark.parametrize("frozen", ["conv1.weight", "conv2.weight", "bn.weight", "bn.bias"])
+def test_any_parameter_may_be_frozen(plain, frozen):
+    torch.manual_seed(0)
+    module = perturb(make_preprocessing(8, 8, True, affine=True), torch.float64)
+    module.get_parameter(frozen).requires_grad_(False)
+    others = [p for p in module.parameters() if p.requires_grad]
+    x = torch.randn(2, 8, 4, 4, dtype=torch.float64)
+    gradients = torch.autograd.grad(module(x).square().sum(), others)
+    reference = copy.deepcopy(module).requires_grad_()
+    wanted = plain(lambda: torch.autograd.grad(reference(x).square().sum(), list(reference.parameters())))
+    names = [name for name, _ in module.named_parameters() if name != frozen]
+    by_name = dict(zip([name for name, _ in reference.named_parameters()], wanted, strict=True))
+    torch.testing.assert_close(list(gradients), [by_name[name] for name in names])
+
+
+@needs_compiler
+def test_what_does_not_fit_is_left_to_pytorch_to_refuse():
+    halve = make_preprocessing(8, 8, True, affine=False)
+    for x in (torch.randn(2, 8, 5, 5), torch.randn(2, 8, 4, 4, dtype=torch.float64), torch.randn(2, 4, 4, 4)):
+        with pytest.raises(RuntimeError):
+            halve(x)
+
+
+@needs_compiler
 def test_checkpointing_gives_the_same_gradients():
     torch.manual_seed(0)
     module = OneOperation("dil_conv_3x3", 8, 1, affine=False)

@@ -169,7 +169,57 @@ def test_an_earlier_run_is_not_touched_without_a_word(finished):
         run_search(finished, "first")
     with pytest.raises(CydasError, match="--alpha_lr was 0.0006, is 0.1"):
         run_search(finished, "first", "--resume", "--alpha_lr", "0.1")
+    with pytest.raises(CydasError, match="--weight_decay was 0.0005, is 0.1"):
+        run_retrain(finished, "first", "--epochs", "2", "--resume", "--weight_decay", "0.1")
     assert (finished / "search/first/genotype.json").read_bytes() == before
+
+
+def test_overwrite_deletes_runs_only(finished, tmp_path):
+    (tmp_path / "search/mine").mkdir(parents=True)
+    (tmp_path / "search/mine/thesis.txt").write_text("all there is")
+    with pytest.raises(CydasError, match="it is not deleted"):
+        run_search(tmp_path, "mine", "--overwrite")
+    for name in ("", ".", "..", "../..", "a/b", "/tmp"):
+        with pytest.raises(CydasError, match="--name is a folder's name"):
+            run_search(tmp_path, name, "--overwrite")
+    assert (tmp_path / "search/mine/thesis.txt").read_text() == "all there is"
+
+
+def test_a_checkpoint_is_not_taken_for_one_of_an_architecture_with_the_same_weights(finished, tmp_path):
+    """Sources of edges and operations without weights leave no trace in a state dict."""
+    strings = json.loads((finished / "search/first/genotype.json").read_text())
+    genotype = load_architecture(finished / "search/first/genotype.json", 3)[0]
+    (op, source), second = genotype.normal[3]
+    other = genotype._replace(normal=[*genotype.normal[:3], [(op, 4 if source != 4 else 3), second]])
+    (tmp_path / "other.json").write_text(json.dumps(dict.fromkeys(strings, repr(other))))
+    with pytest.raises(CydasError, match="of another architecture"):
+        run_retrain(finished, "first", "--epochs", "3", "--resume", "--cell_file", str(tmp_path / "other.json"))
+    with pytest.raises(CydasError, match="of another architecture"):
+        evaluate(["--output_dir", str(finished), "--name", "first", "--cell_file", str(tmp_path / "other.json")])
+
+
+def test_a_failed_resume_leaves_nothing_behind(tmp_path):
+    for run in (run_search, lambda *a: run_retrain(*a, "--cell_file", str(CELL))):
+        with pytest.raises(CydasError, match="there is no such file"):
+            run(tmp_path, "new", "--resume")
+    assert not list(tmp_path.rglob("*.log"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "flags"),
+    [
+        (SearchConfig, {"w_lr": "-1", "alpha_lr": "0", "w_momentum": "1", "w_grad_clip": "0", "loss_T": "0"}),
+        (SearchConfig, {"sample_ratio": "1.1", "regular_coeff": "-1", "image_size": "0", "batch_size": "1"}),
+        (RetrainConfig, {"lr": "nan", "mixup_alpha": "nan", "aux_weight": "inf", "epochs": "0", "warmup_epochs": "-1"}),
+        (RetrainConfig, {"drop_path_prob": "1", "label_smooth": "1", "grad_clip": "-1", "seed": str(2**63)}),
+        (EvaluationConfig, {"batch_size": "0", "threads": "0", "workers": "-1"}),
+    ],
+)
+def test_values_out_of_bounds_are_refused_by_the_name_of_their_flag(kind, flags):
+    needed = ["--search_iter", "6"] if kind is SearchConfig else []
+    for name, value in flags.items():
+        with pytest.raises(CydasError, match=f"--{name} must be "):
+            parse(kind, "", [*needed, f"--{name}={value}"])
 
 
 def start(*command, **environment):

@@ -1,5 +1,5 @@
 """Images in, batches of tensors out."""
 
-from CyDAS.data.sets import DataSet, load_data
+from CyDAS.data.sets import DataSet, ImagesInFolders, load_data
 
-__all__ = ["DataSet", "load_data"]
+__all__ = ["DataSet", "ImagesInFolders", "load_data"]

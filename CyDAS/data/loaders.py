@@ -29,7 +29,8 @@ class Batches:
 
     ``stream`` sets apart the random choices of several loaders in one run. In training every process gets equally
     many images, the first ones again where the number does not divide; a last batch of a single image is dropped,
-    since batch norm cannot take it. Otherwise every image comes exactly once.
+    since batch norm cannot take it. Otherwise every image comes exactly once. Raises :class:`CydasError` for fewer
+    than two training images a process.
     """
 
     def __init__(self, size: int, batch_size: int, process: Process, seed: int, stream: int, train: bool):
@@ -39,13 +40,17 @@ class Batches:
         self.seed = seed
         self.stream = stream
         self.train = train
+        if train and -(-size // process.world_size) < 2:
+            raise CydasError(
+                f"{size} training images are too few for {process.world_size} process(es): batch norm needs two in each"
+            )
 
     def __len__(self) -> int:
         """Steps of an epoch."""
         ranks = self.process.world_size
         own = -(-self.size // ranks) if self.train else len(range(self.process.rank, self.size, ranks))
         full, rest = divmod(own, self.batch_size)
-        return full + (rest > 1 or (rest == 1 and (not self.train or full == 0)))
+        return full + (rest > (1 if self.train else 0))
 
     def order(self, epoch: int) -> list[int]:
         """Indices of this process's images in the epoch."""
@@ -98,6 +103,8 @@ class FileBatches(Batches):
             persistent_workers=workers > 0,
             pin_memory=self.process.device.type == "cuda",
             collate_fn=_collate,
+            # A generator of its own: drawing the workers' seeds must not move the global one.
+            generator=torch.Generator(),
         )
 
     def epoch(self, epoch: int = 0, steps: int | None = None) -> Iterator[Batch]:

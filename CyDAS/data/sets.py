@@ -74,19 +74,20 @@ class ImagesInMemory(DataSet):
 
 
 class ImagesInFolders(DataSet):
-    """Image files in one folder per class, decoded when they are needed."""
+    """Image files in one folder per class, decoded when they are needed. A test does without the training part."""
 
-    def __init__(self, config: CommonConfig, process: Process):
+    def __init__(self, config: CommonConfig, process: Process, with_training: bool):
         size = config.image_size or 224
         self.image_size = size
         root = config.data_dir / "imagenet" if config.dataset == "imagenet" else config.data_dir
-        self._train = open_folder(config.train_dir or root / "train", "--train_dir")
+        if with_training:
+            self._train = open_folder(config.train_dir or root / "train", "--train_dir")
+            self.train_size = len(self._train)
         self._test = open_folder(config.test_dir or root / "val", "--test_dir")
-        if self._train.classes != self._test.classes:
+        if with_training and self._train.classes != self._test.classes:
             differing = sorted(set(self._train.classes) ^ set(self._test.classes))
             raise CydasError(f"{self._train.root} and {self._test.root} differ in their class folders: {differing[0]}")
-        self.n_classes = len(self._train.classes)
-        self.train_size = len(self._train)
+        self.n_classes = len(self._test.classes)
         self._auto_augment = config.use_aa
         self._options = {
             "batch_size": config.batch_size, "process": process, "seed": config.seed, "workers": config.workers,
@@ -191,14 +192,17 @@ def _download(kind: type, folder: Path, train: bool):
         ) from None
 
 
-def load_data(config: CommonConfig, process: Process) -> DataSet:
-    """The data set that the flags name. Raises :class:`CydasError` where it is missing or contradicts a flag."""
+def load_data(config: CommonConfig, process: Process, with_training: bool = True) -> DataSet:
+    """The data set that the flags name; a test can do without folders of training images.
+
+    Raises :class:`CydasError` where it is missing or contradicts a flag.
+    """
     if config.dataset == "digits":
         data = load_digits(config, process)
     elif config.dataset in ("cifar10", "cifar100"):
         data = load_cifar(config, process)
     else:
-        data = ImagesInFolders(config, process)
+        data = ImagesInFolders(config, process, with_training)
     for name in ("n_classes", "input_channels"):
         given, actual = getattr(config, name), getattr(data, name)
         if given is not None and given != actual:

@@ -17,7 +17,7 @@ from CyDAS.engine.losses import classification_loss, kd_loss, regulariser_streng
 from CyDAS.engine.optim import Precision, SearchOptimisers, cosine, update
 from CyDAS.models.joint import JointNetwork
 from CyDAS.models.weight_pool import WeightPool
-from CyDAS.utils.distributed import copy_from_main
+from CyDAS.utils.distributed import copy_from_main, sync_batch_norm
 from CyDAS.utils.logs import RunLog
 from CyDAS.utils.meters import Averages, top1
 
@@ -66,7 +66,7 @@ class CyclicSearch:
         self.optimisers = SearchOptimisers(joint, config)
         self.architecture: Any = None
         self.round = 0
-        self.step = 0  #: updates of the search network so far; the x axis of TensorBoard
+        self.step = 0  #: steps so far, of whatever kind; the x axis of TensorBoard
 
     # -- one step ------------------------------------------------------------------------------------------------
 
@@ -172,8 +172,7 @@ class CyclicSearch:
         """A new evaluation network, its own warm-up, then joint learning."""
         config = self.config
         name = f"cycle {index + 1 - config.pretrain_epochs}/{config.search_iter - config.pretrain_epochs}"
-        self.architecture = self.space.discretise(self.joint)
-        self.space.set_evaluation(self.joint, self.architecture)
+        self._set_evaluation(self.space.discretise(self.joint))
         known = self.pool.fill(self.joint.nas_layers)
         copy_from_main(self.joint)
         self.optimisers = SearchOptimisers(self.joint, config)
@@ -191,6 +190,11 @@ class CyclicSearch:
             part = f"{name}, joint {epoch + 1}/{config.search_iter_epochs}"
             self._epoch(part, pairs, lambda pair, at=global_epoch: self._joint_step(pair, at), steps, log)
         self.pool.store(self.joint.nas_layers)
+
+    def _set_evaluation(self, architecture: Any) -> None:
+        self.architecture = architecture
+        self.space.set_evaluation(self.joint, architecture)
+        self.joint.nas_layers = sync_batch_norm(self.joint.nas_layers, self.config.sync_bn)
 
     def _joint_step(self, batches: tuple[Batch, Batch], epoch: int) -> dict[str, Tensor]:
         train_batch, val_batch = batches
@@ -239,8 +243,7 @@ class CyclicSearch:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go back to a saved state. Raises ``KeyError`` or ``RuntimeError`` where it is of another search."""
         if state["architecture"]:
-            self.architecture = self.space.from_strings(state["architecture"])
-            self.space.set_evaluation(self.joint, self.architecture)
+            self._set_evaluation(self.space.from_strings(state["architecture"]))
         self.joint.load_state_dict(state["joint"])
         self.pool.load_state_dict(state["pool"])
         self.optimisers = SearchOptimisers(self.joint, self.config)

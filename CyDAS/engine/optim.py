@@ -33,7 +33,7 @@ def update(
 
     No other gradient is computed, and a parameter that the loss does not depend on does not move. The gradients are
     averaged over all processes and clipped to ``max_norm`` by their joint norm (``apart``: each optimiser's by its
-    own). Returns the norm before clipping.
+    own). Returns the norm before clipping; 0 where the scaler leaves the update out, since float16 overflowed.
     """
     groups = [[p for group in optimiser.param_groups for p in group["params"]] for optimiser in optimisers]
     parameters = [p for group in groups for p in group]
@@ -41,6 +41,8 @@ def update(
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient
     average_gradients(parameters)
+    if scaler.is_enabled():
+        _share_overflow(groups)
     for optimiser in optimisers:
         scaler.unscale_(optimiser)
     norms = [clip_grad_norm_(group, max_norm) for group in (groups if apart else [parameters])]
@@ -48,7 +50,17 @@ def update(
         scaler.step(optimiser)
         optimiser.zero_grad(set_to_none=True)
     scaler.update()
-    return torch.stack(norms).norm()
+    norm = torch.stack(norms).norm()
+    return norm.nan_to_num(0.0, 0.0) if scaler.is_enabled() else norm
+
+
+def _share_overflow(groups: Sequence[Sequence[Tensor]]) -> None:
+    """Where any gradient has overflowed, put a NaN into each optimiser's: all leave this update out, or none."""
+    owned = [[p.grad for p in group if p.grad is not None] for group in groups]
+    poison = torch.nn.utils.get_total_norm([g for gradients in owned for g in gradients]) * 0.0
+    for gradients in owned:
+        for gradient in gradients[:1]:
+            gradient += poison
 
 
 def sgd(parameters: Sequence[nn.Parameter], lr: float, momentum: float, weight_decay: float) -> SGD:

@@ -71,6 +71,8 @@ def evaluate(network: nn.Module, batches: Batches, precision: Precision) -> Accu
     """Top-1 and top-5 on all images of ``batches``, over all processes."""
     network.eval()
     averages = Averages(precision.device)
+    # Every process must know the figures' names, also one that has no image.
+    averages.add(dict.fromkeys(("top1", "top5", "loss"), torch.zeros((), device=precision.device)), weight=0)
     for images, labels in batches.epoch():
         with precision.autocast():
             logits = network(images).logits

@@ -30,15 +30,15 @@ def is_plain_norm(norm: nn.Module) -> bool:
 
 
 def project(x: Tensor, convolutions: list[nn.Conv2d], norm: nn.BatchNorm2d) -> Tensor | None:
-    """``norm(conv(relu(x)))``; with two stride-2 convolutions those on even and on odd pixels, side by side.
+    """``norm(conv(relu(x)))``; with two convolutions those on even and on odd pixels, side by side.
 
-    ``x``: [N, C_in, H, W]. None where the native step does not apply.
+    ``x``: [N, C_in, H, W]. None where the native step does not apply; PyTorch says what is wrong, if anything is.
     """
-    if (
-        not is_native(x)
-        or not is_plain_norm(norm)
-        or (norm.training and x.shape[0] * x.shape[2] * x.shape[3] // len(convolutions) ** 2 < 2)
-    ):
+    stride = len(convolutions)
+    n, channels, height, width = x.shape
+    fits = channels == convolutions[0].in_channels and height % stride == width % stride == 0
+    enough = not norm.training or n * height * width // stride**2 >= 2
+    if not (fits and enough and is_native(x) and is_plain_norm(norm) and x.dtype == norm.running_mean.dtype):
         return None
     weights = [convolution.weight for convolution in convolutions] + [None] * (2 - len(convolutions))
     return _Projection.apply(norm, norm.training, x, *weights, norm.weight, norm.bias)
@@ -53,7 +53,7 @@ def _run(norm, training: bool, tensors: dict[str, Tensor | None], parameters, gr
     pointers |= dict(zip(("grad_weight", "grad_weight2", "grad_gamma", "grad_beta"), gradients, strict=True)) | tensors
     call = _Call(
         n, h, w, c, norm.num_features, padded(weight.shape[1]), weight.shape[1], stride,
-        min(torch.get_num_threads(), n), training, pointers["grad_weight"] is not None, norm.eps, norm.momentum,
+        min(torch.get_num_threads(), n), training, any(g is not None for g in gradients[:2]), norm.eps, norm.momentum,
         **{name: pointer(tensor) for name, tensor in pointers.items()},
     )  # fmt: skip
     function("projection", tensors["z"].dtype)(ctypes.byref(call), int(backward))

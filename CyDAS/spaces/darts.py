@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -181,6 +182,17 @@ def parse_architecture(entries: object, stages: int, source: str) -> Architectur
 def load_architecture(path: Path, stages: int) -> Architecture:
     """Read a genotype file. Raises :class:`CydasError` for anything else."""
     return parse_architecture(read_json(path, "genotype file"), stages, f"genotype file {path}")
+
+
+def check_genotype(checkpoint: dict[str, Any], architecture: Architecture, stages: int, path: Path) -> None:
+    """Raise :class:`CydasError` where a checkpoint says that it is of another architecture.
+
+    Its weights alone cannot tell: poolings, skips and the sources of edges leave no trace in them.
+    """
+    if "genotype" in checkpoint:
+        own = parse_architecture(checkpoint["genotype"], stages, f"checkpoint {path}")
+        if own != architecture:
+            raise CydasError(f"checkpoint {path} is of another architecture: {genotype_strings(own)['0']}")
 
 
 def draw_cell(cell: Cell, path: Path) -> None:

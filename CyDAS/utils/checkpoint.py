@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from CyDAS.utils.distributed import Process, gather
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.files import write_atomically
 
@@ -64,24 +65,32 @@ def load_weights(module: nn.Module, weights: dict[str, Tensor], source: Path) ->
     module.load_state_dict(weights)
 
 
-def random_state() -> dict[str, Any]:
-    """The state of every random generator of this process."""
+def random_states() -> list[dict[str, Any]]:
+    """The state of every random generator of every process; every process must call it."""
     version, keys, *rest = random.getstate()[0], list(random.getstate()[1]), random.getstate()[2]
     name, array, position, has_gauss, gauss = np.random.get_state()
-    return {
-        "python": [version, keys, *rest],
-        "numpy": [name, torch.from_numpy(array.astype(np.int64)), position, has_gauss, gauss],
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
+    return gather(
+        {
+            "python": [version, keys, *rest],
+            "numpy": [name, torch.from_numpy(array.astype(np.int64)), position, has_gauss, gauss],
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+        }
+    )
 
 
-def set_random_state(state: dict[str, Any]) -> None:
-    """Put every random generator back to what :func:`random_state` returned."""
+def set_random_state(states: list[dict[str, Any]], process: Process) -> None:
+    """Put this process's random generators back to what :func:`random_states` returned.
+
+    Raises :class:`CydasError` where it was another number of processes.
+    """
+    if len(states) != process.world_size:
+        raise CydasError(f"the checkpoint is of {len(states)} process(es), here are {process.world_size}")
+    state = states[process.rank]
     version, keys, gauss = state["python"]
     random.setstate((version, tuple(keys), gauss))
     name, array, *rest = state["numpy"]
     np.random.set_state((name, array.numpy().astype(np.uint32), *rest))
     torch.set_rng_state(state["torch"])
-    if state["cuda"]:
-        torch.cuda.set_rng_state_all(state["cuda"])
+    if state["cuda"] is not None and process.device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"])

@@ -3,13 +3,13 @@
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from CyDAS.utils.errors import CydasError
-from CyDAS.utils.logs import RunLog
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,17 @@ def copy_from_main(module: nn.Module) -> None:
             dist.broadcast(tensor.data, src=0)
 
 
-def sync_batch_norm(network: nn.Module, wanted: bool, log: RunLog) -> nn.Module:
-    """Let batch norms use the statistics of all processes' images, where that is wanted and possible."""
-    if not (wanted and is_distributed()):
-        return network
-    if next(network.parameters()).device.type == "cpu":
-        log.warning("--sync_bn: PyTorch has it on GPUs only; each process goes on with its own statistics")
+def sync_batch_norm(network: nn.Module, wanted: bool) -> nn.Module:
+    """Let batch norms use the statistics of all processes' images, where that is wanted and possible: on GPUs."""
+    if not (wanted and is_distributed()) or next(network.parameters()).device.type == "cpu":
         return network
     return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+
+
+def gather(value: Any) -> list[Any]:
+    """Every process's plain ``value``, in the order of their ranks; every process must call it."""
+    if not is_distributed():
+        return [value]
+    values = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values

@@ -17,6 +17,10 @@ import CyDAS
 from CyDAS.utils.distributed import Process, start_process
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.files import write_json
+from CyDAS.utils.logs import RunLog
+
+#: A run's record of how it was made.
+RECORD = "config.json"
 
 
 def start(config: Any) -> Process:
@@ -35,13 +39,20 @@ def seed_everything(seed: int) -> None:
 
 
 def prepare_folder(folder: Path, resume: bool, overwrite: bool) -> None:
-    """Make the run's folder. Raises :class:`CydasError` where it holds an earlier run that nobody said to touch."""
+    """Make the run's folder. Raises :class:`CydasError` where it holds an earlier run that nobody said to touch.
+
+    Only a folder with a run's record in it is ever deleted.
+    """
     try:
         if folder.exists() and any(folder.iterdir()) and not resume:
             if not overwrite:
                 raise CydasError(
                     f"{folder} holds an earlier run: "
                     "--resume goes on with it, --overwrite deletes it, --name takes another"
+                )
+            if not (folder / RECORD).exists():
+                raise CydasError(
+                    f"{folder} holds files, but no {RECORD} of a run: it is not deleted; take another --name"
                 )
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -55,9 +66,9 @@ def plain(config: Any) -> dict[str, Any]:
 
 
 def record(folder: Path, config: Any, process: Process) -> None:
-    """Write ``config.json``: the command, every setting, versions, machine, time."""
+    """Write the run's record: the command, every setting, versions, machine, time."""
     write_json(
-        folder / "config.json",
+        folder / RECORD,
         {
             "command": [sys.executable, *sys.argv],
             "config": plain(config),
@@ -80,6 +91,29 @@ def record(folder: Path, config: Any, process: Process) -> None:
 
 def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})"
+
+
+def introduce(config: Any, process: Process, log: RunLog) -> None:
+    """The first lines of a run's log: where it computes, and what of its flags has no effect there."""
+    log.info("device %s, %d process(es)", device_name(process.device), process.world_size)
+    if config.sync_bn and process.device.type == "cpu" and process.world_size > 1:
+        log.warning("--sync_bn: PyTorch has it on GPUs only; each process goes on with its own statistics")
+
+
+#: Flags that may differ between a run and its continuation.
+MAY_DIFFER = {
+    "resume", "resume_name", "overwrite", "print_freq", "workers", "device", "threads", "name", "output_dir",
+    "data_dir", "train_dir", "test_dir", "cell_file",
+}  # fmt: skip
+
+
+def check_continuation(saved: dict[str, Any], config: Any, path: Path, *allowed: str) -> None:
+    """Raise :class:`CydasError` where the checkpoint ``path`` was made with other flags, but for ``allowed`` ones."""
+    here = plain(config)
+    differing = [key for key in here if key not in {*MAY_DIFFER, *allowed} and saved.get(key) != here[key]]
+    if differing:
+        listed = ", ".join(f"--{key} was {saved.get(key)}, is {here[key]}" for key in differing)
+        raise CydasError(f"checkpoint {path} was made with other flags: {listed}")
 
 
 def find_file(name: str, folder: Path) -> Path:

@@ -32,7 +32,7 @@ def library() -> ctypes.CDLL | None:
         return None
     try:
         return ctypes.CDLL(str(_build()))
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:  # RuntimeError: there is no home folder
         output = getattr(error, "stderr", None) or str(error)
         logger.warning("no native kernels, plain PyTorch instead (slower, same results): %s", output.strip()[-300:])
         return None

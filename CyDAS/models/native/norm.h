@@ -124,10 +124,8 @@ struct NormStep {
             }
             const bool affine = norm.gamma && ch < channels;
             weight_gradient += dot * (affine ? norm.gamma[ch] : 1) + sum * (affine ? norm.beta[ch] : 0);
-            if (affine && norm.grad_gamma) {
-                norm.grad_gamma[ch] = weight * dot;
-                norm.grad_beta[ch] = weight * sum;
-            }
+            if (affine && norm.grad_gamma) norm.grad_gamma[ch] = weight * dot;
+            if (affine && norm.grad_beta) norm.grad_beta[ch] = weight * sum;
             const double slope = double(weight) * scale[ch], by_z = training ? dot / count * inv_std[ch] : 0;
             slopes.gradient[ch] = slope;
             slopes.z[ch] = -slope * by_z;
