@@ -10,7 +10,7 @@ RETRAIN="--init_channels 8 --epochs 20 --batch_size 32 --lr 0.025 --weight_decay
 echo "== search"
 # No --regular: with so few steps, cells with pooling learn digits soonest, and the search may find so.
 "$PYTHON" CyDAS/search.py --name digits $NETWORK --init_channels 4 --batch_size 32 --sample_ratio 1.0 \
-  --pretrain_epochs 2 --search_iter 10 --search_iter_epochs 2 --nasnet_warmup 1 --w_lr 0.05 --nasnet_lr 0.05 \
+  --pretrain_epochs 2 --search_iter 12 --search_iter_epochs 3 --nasnet_warmup 1 --w_lr 0.05 --nasnet_lr 0.05 \
   --alpha_lr 1e-2 --alpha_weight_decay 0 --interactive_type 3 --fix_head --ensemble_param --repeat_cell
 echo "== retrain what was found"
 "$PYTHON" CyDAS/retrain.py --name digits $NETWORK $RETRAIN

@@ -1,0 +1,325 @@
+"""How fast CyDAS is, against the plain implementation of the same mathematics in ``plain.py``, on this machine.
+
+    python benchmarks/speed.py                       # everything, about 20 minutes on two cores
+    python benchmarks/speed.py --only supernet evaluation
+
+Both sides of a case have the same weights and inputs and are checked to give the same numbers; then they take turns in
+one process, and medians are compared. Peak memory comes from a child process for each side. Needs a quiet machine.
+"""
+
+import argparse
+import gc
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import torch
+import torchvision
+from torch import Tensor
+from torchvision import transforms
+
+from benchmarks import plain
+from CyDAS.config import SearchConfig
+from CyDAS.data.augment import BatchAugmentation
+from CyDAS.data.loaders import TensorBatches
+from CyDAS.data.sets import CIFAR_MEAN, CIFAR_STD
+from CyDAS.engine.cycle import CyclicSearch
+from CyDAS.engine.optim import Precision, sgd, update
+from CyDAS.engine.supervised import retrain_loss
+from CyDAS.models.layout import Layout
+from CyDAS.models.nasnet import RetrainNetwork
+from CyDAS.spaces.darts import DartsSpace, load_architecture
+from CyDAS.utils.distributed import Process
+from CyDAS.utils.files import write_json
+
+ROOT = Path(__file__).resolve().parents[1]
+CELL = ROOT / "CyDAS/cells/cifar_genotype.json"
+CPU = torch.device("cpu")
+SIDES = ("plain", "cydas")
+SPACES = {"plain": plain.PlainSpace, "cydas": DartsSpace}
+SEARCHES = {"plain": plain.PlainSearch, "cydas": CyclicSearch}
+
+#: One measured action; returns numbers by which both sides are compared, or nothing.
+Action = Callable[[], Tensor | None]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A pair of actions to be timed. ``build(side)`` makes one of them; ``images``: how many an action takes."""
+
+    name: str
+    what: str
+    build: Callable[[str], Action]
+    images: int
+    threads: int = 2
+    memory: bool = False
+
+
+def batch(size: int, channels: int = 3, pixels: int = 32) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(size, channels, pixels, pixels, generator=generator)
+    return x, torch.randint(0, 10, (size,), generator=generator)
+
+
+def make_search(side: str, channels: int, **flags) -> CyclicSearch:
+    """A search with an evaluation network of the published cell; both sides get the same weights."""
+    torch.manual_seed(0)
+    space = SPACES[side](Layout(init_channels=channels), repeat_cell=True, ensemble_param=True, fix_head=True)
+    joint = space.build().train()
+    space.set_evaluation(joint, load_architecture(CELL, 3))
+    torch.manual_seed(2)
+    for parameter in joint.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    config = SearchConfig(search_iter=32, pretrain_epochs=2, search_iter_epochs=1, w_lr=0.08, nasnet_lr=0.08,
+                          interactive_type=3, regular=True, regular_ratio=0.667, **flags)  # fmt: skip
+    return SEARCHES[side](space, joint, config, Precision(CPU, False, "bf16"))
+
+
+def supernet(channels: int, size: int) -> Callable[[str], Action]:
+    def build(side: str) -> Action:
+        joint = make_search(side, channels).joint
+        x, y = batch(size)
+
+        def action() -> Tensor:
+            joint.zero_grad()
+            loss = torch.nn.functional.cross_entropy(joint(x, evaluation=False, heads=False).search.logits, y)
+            loss.backward()
+            return torch.cat([loss.detach()[None], joint.super_layers_arch[0][0][3].grad.flatten()])
+
+        return action
+
+    return build
+
+
+def search_step(channels: int, size: int) -> Callable[[str], Action]:
+    def build(side: str) -> Action:
+        search = make_search(side, channels)
+        x, y = batch(2 * size)
+
+        def action() -> Tensor:
+            losses, _ = search.val_update(x[:size], y[:size], epoch=2)
+            figures = search.train_update(x[size:], y[size:])
+            return torch.stack([losses.total, figures["train/loss_search"]]).detach()
+
+        return action
+
+    return build
+
+
+def make_retrain(side: str, channels: int) -> RetrainNetwork:
+    torch.manual_seed(0)
+    kind = plain.PlainRetrainNetwork if side == "plain" else RetrainNetwork
+    network = kind(Layout(init_channels=channels), load_architecture(CELL, 3), auxiliary=True)
+    torch.manual_seed(2)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, mean=0.02, std=0.05)
+    network.set_drop_path(0.0)
+    return network
+
+
+def retrain(channels: int, size: int) -> Callable[[str], Action]:
+    def build(side: str) -> Action:
+        network = make_retrain(side, channels).train()
+        optimiser = sgd(list(network.parameters()), 0.025, 0.9, 5e-4)
+        scaler = Precision(CPU, False, "bf16").scaler
+        x, y = batch(size)
+
+        def action() -> Tensor:
+            if side == "plain":
+                return plain.retrain_step(network, optimiser, x, y, 5.0)
+            loss = retrain_loss(network(x), y, 0.0, 0.4)
+            update(loss, [optimiser], 5.0, scaler)
+            return loss.detach()[None]
+
+        return action
+
+    return build
+
+
+def evaluation(channels: int, size: int) -> Callable[[str], Action]:
+    def build(side: str) -> Action:
+        network = make_retrain(side, channels).eval()
+        x, _ = batch(size)
+
+        @torch.inference_mode()
+        def action() -> Tensor:
+            return network(x).logits
+
+        return action
+
+    return build
+
+
+def pipeline(size: int, images: int) -> Callable[[str], Action]:
+    """An epoch of CIFAR's training images: crop, flip, cutout, normalise."""
+
+    def build(side: str) -> Action:
+        pixels = np.random.default_rng(0).integers(0, 256, (images, 32, 32, 3), dtype=np.uint8)
+        if side == "plain":
+            steps = [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip(), transforms.ToTensor(),
+                     transforms.Normalize(CIFAR_MEAN, CIFAR_STD), Cutout(16)]  # fmt: skip
+            dataset = Pictures(pixels, transforms.Compose(steps))
+            loader = torch.utils.data.DataLoader(dataset, size, shuffle=True, num_workers=2, persistent_workers=True)
+            epochs: Iterator = iter(lambda: loader, None)
+        else:
+            tensors = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+            augmentation = BatchAugmentation(CIFAR_MEAN, CIFAR_STD, cutout_length=16)
+            options = dict(batch_size=size, process=Process(0, 1, CPU), seed=0, stream=0, train=True)
+            batches = TensorBatches(tensors, torch.zeros(images, dtype=torch.int64), augmentation, **options)
+            epochs = (batches.epoch(index) for index in range(10**9))
+
+        def action() -> None:
+            for _ in next(epochs):
+                pass
+
+        return action
+
+    return build
+
+
+class Pictures(torch.utils.data.Dataset):
+    """Images as torchvision's CIFAR data sets give them."""
+
+    def __init__(self, pixels: np.ndarray, transform: Callable):
+        self.pixels = pixels
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.transform(transforms.functional.to_pil_image(self.pixels[index])), 0
+
+
+class Cutout:
+    """A square of ``length`` pixels, centred anywhere, set to 0."""
+
+    def __init__(self, length: int):
+        self.length = length
+
+    def __call__(self, image: Tensor) -> Tensor:
+        y, x = (int(torch.randint(0, size, ())) - self.length // 2 for size in image.shape[1:])
+        image[:, max(0, y) : max(0, y + self.length), max(0, x) : max(0, x + self.length)] = 0.0
+        return image
+
+
+def cases() -> list[Case]:
+    c16 = "search network, forward and backward, 16 channels"
+    found = [
+        Case("supernet", f"{c16}, batch 16", supernet(16, 16), 16, memory=True),
+        Case(
+            "search_step_16", "search step, both updates, 16 channels, batch 16", search_step(16, 16), 32, memory=True
+        ),
+        Case("search_step", "search step, 16 channels, batch 64", search_step(16, 64), 128, memory=True),
+        Case("retrain_step", "retrain step, 36 channels, 20 cells, batch 16", retrain(36, 16), 16, memory=True),
+        Case("evaluation", "evaluation, 36 channels, 20 cells, batch 64", evaluation(36, 64), 64, memory=True),
+        Case("pipeline", "CIFAR training images, batch 128", pipeline(128, 4096), 4096),
+        Case("supernet_1_thread", f"{c16}, batch 16, 1 thread", supernet(16, 16), 16, threads=1),
+    ]
+    for size in (8, 32, 64):
+        found.append(Case(f"supernet_batch_{size}", f"{c16}, batch {size}", supernet(16, size), size))
+    for channels in (8, 32):
+        what = f"search network, forward and backward, {channels} channels, batch 16"
+        found.append(Case(f"supernet_channels_{channels}", what, supernet(channels, 16), 16))
+    return found
+
+
+def measure(case: Case, repeats: int) -> dict:
+    """Time both sides in turns. Raises ``AssertionError`` where their numbers differ."""
+    torch.set_num_threads(case.threads)
+    actions = {side: case.build(side) for side in SIDES}
+    numbers = {side: action() for side, action in actions.items()}  # also the warm-up
+    difference = None
+    if numbers["plain"] is not None:
+        difference = float((numbers["plain"] - numbers["cydas"]).abs().max() / numbers["plain"].abs().max())
+        assert difference < 2e-3, f"{case.name}: the sides differ by {difference:.2g}"
+    for action in actions.values():
+        action()
+    seconds: dict[str, list[float]] = {side: [] for side in SIDES}
+    for _ in range(repeats):
+        for side, action in actions.items():
+            start = time.perf_counter()
+            action()
+            seconds[side].append(time.perf_counter() - start)
+    median = {side: statistics.median(times) for side, times in seconds.items()}
+    result = {
+        "what": case.what,
+        "threads": case.threads,
+        "relative_difference": difference,
+        "seconds": seconds,
+        "median_seconds": median,
+        "images_per_second": {side: case.images / value for side, value in median.items()},
+        "ratio": median["plain"] / median["cydas"],
+    }
+    if case.memory:
+        result["peak_mb"] = {side: peak_memory(case.name, side) for side in SIDES}
+        result["idle_mb"] = peak_memory("idle", "cydas")
+    return result
+
+
+def peak_memory(name: str, side: str) -> float:
+    """Largest resident memory (MB) of a process of its own that does the case's action three times."""
+    command = [sys.executable, __file__, "--memory", name, side]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return float(output.split()[-1])
+
+
+def print_memory(name: str, side: str) -> None:
+    torch.set_num_threads(2)
+    case = next((case for case in cases() if case.name == name), None)
+    action = case.build(side) if case else lambda: None
+    for _ in range(3):
+        action()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def machine() -> dict:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return {
+        "cpu": model, "cores": os.cpu_count(), "simd": torch.backends.cpu.get_cpu_capability(),
+        "python": platform.python_version(), "torch": torch.__version__, "torchvision": torchvision.__version__,
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", metavar="CASE", help="cases to measure (default: all)")
+    parser.add_argument("--repeats", type=int, default=7, help="timed turns of each side (default: 7)")
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/speed.json")
+    parser.add_argument("--memory", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.memory:
+        print_memory(*arguments.memory)
+        return
+    results = (
+        json.loads(arguments.output.read_text())["results"] if arguments.only and arguments.output.exists() else {}
+    )
+    for case in cases():
+        if arguments.only and case.name not in arguments.only:
+            continue
+        results[case.name] = result = measure(case, arguments.repeats)
+        median, memory = result["median_seconds"], result.get("peak_mb")
+        print(f"{case.what}: {median['plain']:.3f} s -> {median['cydas']:.3f} s, {result['ratio']:.2f}x", flush=True)
+        if memory:
+            print(f"    peak {memory['plain']:.0f} MB -> {memory['cydas']:.0f} MB", flush=True)
+        gc.collect()
+        about = {"command": ["python", *sys.argv], "seed": 0, "machine": machine()}
+        about["date"] = datetime.now(timezone.utc).date().isoformat()
+        write_json(arguments.output, about | {"results": results})
+
+
+if __name__ == "__main__":
+    main()
