@@ -40,6 +40,8 @@ class CommonConfig:
     print_freq: int = flag(50, "steps between two lines of the log", at_least=1)
     use_amp: bool = flag(False, "compute in mixed precision")
     amp_dtype: str = flag("bf16", "the lower precision of --use_amp", ("bf16", "fp16"))
+    channels_last: bool = flag(False, "store images with their channels last (NHWC), what many GPU kernels like best")
+    tf32: bool = flag(False, "let GPUs multiply float32 matrices in TensorFloat-32: faster, 10 bits of mantissa")
     sync_bn: bool = flag(False, "batch norm statistics over all processes (GPUs only)")
     # data
     dataset: str = flag("digits", "data set; digits needs no files, folder is any set of class folders", DATASETS)
@@ -71,6 +73,7 @@ class CommonConfig:
 class SearchConfig(CommonConfig):
     """Flags of ``search.py``."""
 
+    grad_checkpointing: bool = flag(False, "compute each cell again in the backward pass: less memory, more time")
     # search network
     w_lr: float = flag(0.05, "learning rate of the search network (SGD)", above=0)
     w_lr_min: float = flag(0.001, "learning rate that --lr_schedule cosine ends at, for both networks", at_least=0)
@@ -117,12 +120,25 @@ class SearchConfig(CommonConfig):
 
 
 @dataclass
-class RetrainConfig(CommonConfig):
-    """Flags of ``retrain.py``."""
+class FoundNetworkConfig(CommonConfig):
+    """Flags of the programs that work on a found architecture."""
 
     init_channels: int = flag(36, "channels of a node in the first stage")
+    compile: bool = flag(False, "compile the network with torch.compile")
+    compile_mode: str = flag(
+        "default",
+        "what torch.compile aims at; reduce-overhead uses CUDA graphs",
+        ("default", "reduce-overhead", "max-autotune"),
+    )
+
+
+@dataclass
+class RetrainConfig(FoundNetworkConfig):
+    """Flags of ``retrain.py``."""
+
     cell_file: Path | None = flag(None, "genotype to train (default: OUTPUT_DIR/search/NAME/genotype.json)")
     resume_name: str = flag("retrain_resume.pth.tar", "checkpoint of --resume: a path, or a file in the run's folder")
+    grad_checkpointing: bool = flag(False, "compute each cell again in the backward pass: less memory, more time")
     lr: float = flag(0.025, "learning rate (SGD, cosine to 0)", above=0)
     momentum: float = flag(0.9, "momentum of SGD", at_least=0, below=1)
     weight_decay: float = flag(
@@ -152,14 +168,14 @@ class RetrainConfig(CommonConfig):
 
 
 @dataclass
-class EvaluationConfig(CommonConfig):
+class EvaluationConfig(FoundNetworkConfig):
     """Flags of ``test.py``. What a CyDAS checkpoint says of its network and data needs no flag."""
 
-    init_channels: int = flag(36, "channels of a node in the first stage")
     batch_size: int = flag(128, "images per step and process", at_least=1)
     cell_file: Path | None = flag(None, "genotype of the network (default: what the checkpoint says)")
     resume: bool = flag(True, "load the checkpoint --resume_name; always on, since a test needs one")
     resume_name: str = flag("last.pth.tar", "checkpoint to test: a path, or a file in OUTPUT_DIR/retrain/NAME")
+    fuse: bool = flag(True, "fold batch norms into the convolutions before them")
 
     def check(self) -> None:
         if not self.resume:

@@ -24,7 +24,7 @@ from CyDAS.utils.checkpoint import (
     save_checkpoint,
     set_random_state,
 )
-from CyDAS.utils.distributed import Process, copy_from_main, stop_process, sync_batch_norm
+from CyDAS.utils.distributed import Process, copy_from_main, place, stop_process
 from CyDAS.utils.errors import run_program
 from CyDAS.utils.files import write_json
 from CyDAS.utils.logs import RunLog
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
     layout = make_layout(config, data)
     train = data.train_batches(range(data.train_size), cutout_length=config.cutout_length, stream=3)
     test = data.test_batches()
-    network = RetrainNetwork(layout, architecture, auxiliary=config.aux_weight > 0)
+    network = RetrainNetwork(layout, architecture, config.aux_weight > 0, config.grad_checkpointing)
     bare = count_parameters(network) - (count_parameters(network.aux_head) if network.aux_head else 0)
     macs = count_macs(network, (layout.input_channels, layout.image_size, layout.image_size))
     resume_file = run.find_file(config.resume_name, folder)
@@ -63,8 +63,10 @@ def main(arguments: list[str] | None = None) -> None:
     if process.is_main:
         run.record(folder, config, process)
 
-    network = sync_batch_norm(network.to(process.device), config.sync_bn)
+    network = place(network, config, process.device)
     copy_from_main(network)
+    if config.compile:
+        network.compile(mode=config.compile_mode)
     optimiser = sgd(list(network.parameters()), config.lr, config.momentum, config.weight_decay)
     training = Training(network, optimiser, Precision(process.device, config.use_amp, config.amp_dtype))
     if checkpoint:

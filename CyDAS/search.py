@@ -13,7 +13,7 @@ from CyDAS.engine.optim import Precision
 from CyDAS.spaces import DartsSpace
 from CyDAS.utils import run
 from CyDAS.utils.checkpoint import load_checkpoint, random_states, refusing, save_checkpoint, set_random_state
-from CyDAS.utils.distributed import Process, copy_from_main, stop_process, sync_batch_norm
+from CyDAS.utils.distributed import Process, copy_from_main, place, stop_process
 from CyDAS.utils.errors import run_program
 from CyDAS.utils.files import write_json
 from CyDAS.utils.logs import RunLog
@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> None:
     log = RunLog(folder if process.is_main else None, "search.log")
     run.introduce(config, process, log)
 
-    joint = sync_batch_norm(space.build().to(process.device), config.sync_bn)
+    joint = place(space.build(), config, process.device)
     copy_from_main(joint)
     log.info("%s: %d training images, %d classes", config.dataset, data.train_size, data.n_classes)
     log.info("search network: %.3f M parameters, %d pixels", count_parameters(joint) / 1e6, data.image_size)

@@ -7,15 +7,19 @@ from typing import Any
 if __package__ in (None, ""):  # started as a file: the package lies one level up
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+import torch
+
 from CyDAS.config import EvaluationConfig, parse, take_over
 from CyDAS.data import load_data
 from CyDAS.engine.optim import Precision
 from CyDAS.engine.supervised import evaluate
+from CyDAS.models.fuse import fold_batch_norms
 from CyDAS.models.nasnet import RetrainNetwork
+from CyDAS.models.native import library
 from CyDAS.spaces.darts import Architecture, check_genotype, load_architecture, make_layout, parse_architecture
 from CyDAS.utils import run
 from CyDAS.utils.checkpoint import load_checkpoint, load_weights
-from CyDAS.utils.distributed import stop_process
+from CyDAS.utils.distributed import place, stop_process
 from CyDAS.utils.errors import CydasError, run_program
 from CyDAS.utils.profile import count_macs, count_parameters
 
@@ -41,18 +45,27 @@ def main(arguments: list[str] | None = None) -> None:
     auxiliary = any("aux_head." in str(key) for key in weights)
     network = RetrainNetwork(layout, architecture, auxiliary)
     load_weights(network, weights, path)
-    accuracy = evaluate(
-        network.to(process.device), data.test_batches(), Precision(process.device, config.use_amp, config.amp_dtype)
-    )
+    parameters = count_parameters(network) - (count_parameters(network.aux_head) if auxiliary else 0)
+    macs = count_macs(network, (layout.input_channels, layout.image_size, layout.image_size))
+    network = place(network, config, process.device).eval()
+    make_fast(network, config, process.device)
+    accuracy = evaluate(network, data.test_batches(), Precision(process.device, config.use_amp, config.amp_dtype))
     if process.is_main:
-        parameters = count_parameters(network) - (count_parameters(network.aux_head) if auxiliary else 0)
-        macs = count_macs(network, (layout.input_channels, layout.image_size, layout.image_size))
         print(f"{path}: {parameters / 1e6:.3f} M parameters, {macs / 1e6:.1f} M multiply-accumulates")
         print(
             f"top-1 {accuracy.top1:.2f} %  top-5 {accuracy.top5:.2f} %  "
             f"on {accuracy.images} test images of {config.dataset}"
         )
     stop_process()
+
+
+def make_fast(network: RetrainNetwork, config: EvaluationConfig, device: torch.device) -> None:
+    """Fold batch norms and compile, as the flags say. Native cells apply batch norms in passing: no folding."""
+    native = device.type == "cpu" and not (config.use_amp or config.compile) and library() is not None
+    if config.fuse and not native:
+        fold_batch_norms(network)
+    if config.compile:
+        network.compile(mode=config.compile_mode)
 
 
 def find_architecture(config: EvaluationConfig, content: dict[str, Any], path: Path) -> Architecture:

@@ -17,7 +17,7 @@ from CyDAS.engine.losses import classification_loss, kd_loss, regulariser_streng
 from CyDAS.engine.optim import Precision, SearchOptimisers, cosine, update
 from CyDAS.models.joint import JointNetwork
 from CyDAS.models.weight_pool import WeightPool
-from CyDAS.utils.distributed import copy_from_main, sync_batch_norm
+from CyDAS.utils.distributed import copy_from_main, place
 from CyDAS.utils.logs import RunLog
 from CyDAS.utils.meters import Averages, top1
 
@@ -194,7 +194,7 @@ class CyclicSearch:
     def _set_evaluation(self, architecture: Any) -> None:
         self.architecture = architecture
         self.space.set_evaluation(self.joint, architecture)
-        self.joint.nas_layers = sync_batch_norm(self.joint.nas_layers, self.config.sync_bn)
+        self.joint.nas_layers = place(self.joint.nas_layers, self.config, self.precision.device)
 
     def _joint_step(self, batches: tuple[Batch, Batch], epoch: int) -> dict[str, Tensor]:
         train_batch, val_batch = batches

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from CyDAS.models import checkpointing
+
 
 class NetworkOutput(NamedTuple):
     """What one of the two networks says of a batch of N images."""
@@ -40,6 +42,7 @@ class JointNetwork(nn.Module):
         ensemble_param: bool = False,
         ensemble_sum: bool = False,
         fix_head: bool = False,
+        grad_checkpointing: bool = False,
     ):
         super().__init__()
         self.feature_extractor = stem
@@ -52,6 +55,7 @@ class JointNetwork(nn.Module):
         initial = 0.333 * torch.rand(3) if ensemble_param else torch.full((3,), 0.333)
         self.ensemble_param = nn.Parameter(initial, requires_grad=ensemble_param)
         self.ensemble_sum = ensemble_sum
+        self.grad_checkpointing = grad_checkpointing
 
     def set_evaluation(self, stages: nn.ModuleList) -> None:
         """Put in the cells of a new evaluation network."""
@@ -96,7 +100,8 @@ class JointNetwork(nn.Module):
         votes = []
         for stage, cells in enumerate(stages):
             for cell in cells:
-                state = cell(state, mixtures[stage]) if mixtures else cell(state)
+                inputs = (state, mixtures[stage]) if mixtures else (state,)
+                state = checkpointing.run(cell, self.grad_checkpointing, *inputs)
             if heads and stage in head_at:
                 votes.append(head_at[stage](state[-1]))
         logits = classifier(state[-1].mean(dim=(2, 3)))

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from CyDAS.models import checkpointing
 from CyDAS.models.genotype import Cell, Genotype
 from CyDAS.models.heads import AuxiliaryHead
 from CyDAS.models.layout import CellShape, Layout, State, make_stem
@@ -49,7 +50,11 @@ class EvaluationCell(nn.Module):
             for node, (chosen, edges) in enumerate(zip(cell, self.dag, strict=True))
             for (_, source), edge in zip(chosen, edges, strict=True)
         ]
-        self._plan = CellPlan(operations, shape.channels, shape.reduction)
+        self._plan: CellPlan | None = CellPlan(operations, shape.channels, shape.reduction)
+
+    def use_formula(self) -> None:
+        """Never take the native step again: it knows the parameters that the cell was made with."""
+        self._plan = None
 
     @staticmethod
     def _edge(name: str, channels: int, stride: int, affine: bool) -> nn.Sequential:
@@ -66,7 +71,7 @@ class EvaluationCell(nn.Module):
 
     def forward(self, state: State) -> State:
         states = [self.preproc0(state[0]), self.preproc1(state[1])]
-        if not self._plan.applies(states[0], self.training):
+        if self._plan is None or not self._plan.applies(states[0], self.training):
             return state[1], self._formula(states)
         weights = states[0].new_ones(self._plan.n_operations)
         return state[1], run_cell(self._plan, states, weights, self.training, self._drop_path(states[0]))
@@ -106,8 +111,11 @@ class RetrainNetwork(nn.Module):
     Its state dict has the layout of the published checkpoints.
     """
 
-    def __init__(self, layout: Layout, genotypes: Sequence[Genotype], auxiliary: bool):
+    def __init__(
+        self, layout: Layout, genotypes: Sequence[Genotype], auxiliary: bool, grad_checkpointing: bool = False
+    ):
         super().__init__()
+        self.grad_checkpointing = grad_checkpointing
         self.feature_extractor = make_stem(layout)
         self.nas_layers = make_evaluation_stages(layout, genotypes, affine=True)
         self.fc = nn.Linear(layout.stage_output(layout.layer_num - 1)[0], layout.n_classes)
@@ -128,7 +136,7 @@ class RetrainNetwork(nn.Module):
         auxiliary = None
         for stage, cells in enumerate(self.nas_layers):
             for cell in cells:
-                state = cell(state)
+                state = checkpointing.run(cell, self.grad_checkpointing, state)
             if stage == len(self.nas_layers) - 2 and self.aux_head is not None and self.training:
                 auxiliary = self.aux_head(state[1])
         return RetrainOutput(self.fc(state[1].mean(dim=(2, 3))), auxiliary)

@@ -65,6 +65,7 @@ class DartsSpace:
         ensemble_param: bool = False,
         ensemble_sum: bool = False,
         fix_head: bool = False,
+        grad_checkpointing: bool = False,
     ):
         self.layout = layout
         self.repeat_cell = repeat_cell
@@ -75,11 +76,13 @@ class DartsSpace:
             "ensemble_param": ensemble_param,
             "ensemble_sum": ensemble_sum,
             "fix_head": fix_head,
+            "grad_checkpointing": grad_checkpointing,
         }
 
     @classmethod
     def from_config(cls, config: SearchConfig, data: DataSet) -> "DartsSpace":
-        names = ("repeat_cell", "use_beta", "bn_affine", "share_fc", "ensemble_param", "ensemble_sum", "fix_head")
+        names = ("repeat_cell", "use_beta", "bn_affine", "share_fc", "ensemble_param", "ensemble_sum", "fix_head",
+                 "grad_checkpointing")  # fmt: skip
         return cls(make_layout(config, data), **{name: getattr(config, name) for name in names})
 
     def build(self) -> JointNetwork:

@@ -88,11 +88,14 @@ def copy_from_main(module: nn.Module) -> None:
             dist.broadcast(tensor.data, src=0)
 
 
-def sync_batch_norm(network: nn.Module, wanted: bool) -> nn.Module:
-    """Let batch norms use the statistics of all processes' images, where that is wanted and possible: on GPUs."""
-    if not (wanted and is_distributed()) or next(network.parameters()).device.type == "cpu":
-        return network
-    return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+def place(network: nn.Module, config: Any, device: torch.device) -> nn.Module:
+    """The network on its device, as ``channels_last`` and ``sync_bn`` (several GPUs only) say."""
+    network = network.to(device)
+    if config.channels_last:
+        network = network.to(memory_format=torch.channels_last)
+    if config.sync_bn and is_distributed() and device.type == "cuda":
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    return network
 
 
 def gather(value: Any) -> list[Any]:

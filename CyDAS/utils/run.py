@@ -28,6 +28,8 @@ def start(config: Any) -> Process:
     if config.threads:
         torch.set_num_threads(config.threads)
     process = start_process(config.device)
+    if config.tf32:
+        torch.set_float32_matmul_precision("high")  # convolutions take TensorFloat-32 by PyTorch's own default
     seed_everything(config.seed)
     return process
 

@@ -19,9 +19,10 @@ _free: dict[int, list[int]] = defaultdict(list)
 
 
 def is_native(x: Tensor) -> bool:
-    """Whether the native kernels apply: float32 or float64 on a CPU, no autocast, and there is a library."""
+    """Whether the native kernels apply: float32 or float64 on a CPU, neither autocast nor tracing, and a library."""
     return (
-        x.dtype in SUFFIXES
+        not torch.compiler.is_compiling()
+        and x.dtype in SUFFIXES
         and x.device.type == "cpu"
         and not torch.is_autocast_enabled("cpu")
         and library() is not None
