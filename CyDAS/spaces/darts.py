@@ -131,19 +131,11 @@ class DartsSpace:
 
     def describe(self, architecture: Architecture) -> dict[str, int]:
         """How often each operation stands in the cells; identical stages count once."""
-        return count_operations(self._distinct(architecture))
+        return count_operations(distinct_stages(architecture))
 
     def draw(self, architecture: Architecture, folder: Path, name: str) -> None:
         """A picture of the normal and the reduction cell, of each stage where stages differ."""
-        distinct = self._distinct(architecture)
-        for stage, genotype in enumerate(distinct):
-            where = f"{name}_stage{stage}" if len(distinct) > 1 else name
-            draw_cell(genotype.normal, folder / f"{where}_normal")
-            draw_cell(genotype.reduce, folder / f"{where}_reduce")
-
-    @staticmethod
-    def _distinct(architecture: Architecture) -> Architecture:
-        return architecture[:1] if all(g == architecture[0] for g in architecture) else architecture
+        draw_cells(architecture, folder, name)
 
     def to_strings(self, architecture: Architecture) -> dict[str, str]:
         """The published form, one string a stage."""
@@ -196,6 +188,20 @@ def check_genotype(checkpoint: dict[str, Any], architecture: Architecture, stage
         own = parse_architecture(checkpoint["genotype"], stages, f"checkpoint {path}")
         if own != architecture:
             raise CydasError(f"checkpoint {path} is of another architecture: {genotype_strings(own)['0']}")
+
+
+def distinct_stages(architecture: Architecture) -> Architecture:
+    """One genotype where all stages are alike."""
+    return architecture[:1] if all(genotype == architecture[0] for genotype in architecture) else architecture
+
+
+def draw_cells(architecture: Architecture, folder: Path, name: str) -> None:
+    """``folder/name_normal.png`` and ``folder/name_reduce.png``, with the stage's number where stages differ."""
+    distinct = distinct_stages(architecture)
+    for stage, genotype in enumerate(distinct):
+        where = f"{name}_stage{stage}" if len(distinct) > 1 else name
+        draw_cell(genotype.normal, folder / f"{where}_normal")
+        draw_cell(genotype.reduce, folder / f"{where}_reduce")
 
 
 def draw_cell(cell: Cell, path: Path) -> None:
