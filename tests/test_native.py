@@ -154,6 +154,25 @@ def test_evaluation_cell_equals_pytorch(plain, reduction, drop_path):
 
 
 @needs_compiler
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("channels, reduction", [(4, True), (12, False), (20, True), (40, False)])
+def test_inference_equals_pytorch(plain, channels, reduction, dtype):
+    """Without gradients nothing is kept and batch norms are folded on the way: the search cell has every operation."""
+    torch.manual_seed(channels)
+    cell = perturb(SearchCell(CellShape(6, 8, channels, reduction, reduction), affine=True), dtype).eval()
+    weights = [torch.rand(i + 2, 8, dtype=dtype) for i in range(4)]
+    inputs = torch.randn(3, 6, *(2 * [16 if reduction else 8]), dtype=dtype), torch.randn(3, 8, 8, 8, dtype=dtype)
+
+    def infer():
+        with torch.no_grad():
+            return cell(inputs, Mixture(weights, weights))[1]
+
+    expected = plain(infer)
+    scale = max(1.0, float(expected.abs().max()))
+    torch.testing.assert_close(infer(), expected, rtol=0, atol=TOLERANCE[dtype] * scale)
+
+
+@needs_compiler
 def test_gradients_are_those_of_finite_differences():
     for name, stride in (("sep_conv_3x3", 2), ("dil_conv_5x5", 1), ("skip_connect", 2), ("max_pool_3x3", 1)):
         module = perturb(OneOperation(name, 2, stride, affine=True), torch.float64)

@@ -160,24 +160,32 @@ def _call(plan: CellPlan, tensors: dict[str, Tensor | None], parameters, gradien
     function("cell", output.dtype)(ctypes.byref(cell), int(backward))
 
 
+def _forward(
+    plan, training, keep, drop, input0, input1, mix, parameters
+) -> tuple[dict[str, Tensor | None], list[Tensor]]:
+    """The tensors and parameters of a forward pass; without ``keep`` no pointwise outputs: there is no way back."""
+    parameters = [p.contiguous() for p in parameters]
+    c, dtype = padded(plan.channels), input0.dtype
+    input0, input1 = to_nhwc(input0), to_nhwc(input1)
+    n, h, w = len(input0), input0.shape[1] // plan.stride, input0.shape[2] // plan.stride
+    output = buffer((n, h, w, plan.nodes * c), dtype)
+    z = buffer((len(plan.units), n, h, w, c), dtype) if keep else None
+    mean, inv_std = input0.new_empty(2, len(plan.units), c)
+    tensors = {"input0": input0, "input1": input1, "output": output, "z": z, "mean": mean, "inv_std": inv_std}
+    tensors |= {"mix": mix.contiguous(), "drop": drop}
+    _call(plan, tensors, parameters, [None] * len(parameters), training=training, backward=False)
+    return tensors, parameters
+
+
 class _CellFunction(torch.autograd.Function):
     """Keeps for backward the states, each unit's pointwise output and its batch statistics."""
 
     @staticmethod
     def forward(ctx, plan, training, drop, input0, input1, mix, *parameters):
-        parameters = [p.contiguous() for p in parameters]
-        c, dtype = padded(plan.channels), input0.dtype
-        input0, input1 = to_nhwc(input0), to_nhwc(input1)
-        n, h, w = len(input0), input0.shape[1] // plan.stride, input0.shape[2] // plan.stride
-        output = buffer((n, h, w, plan.nodes * c), dtype)
-        z = buffer((len(plan.units), n, h, w, c), dtype)
-        mean, inv_std = input0.new_empty(2, len(plan.units), c)
-        saved = {"input0": input0, "input1": input1, "output": output, "z": z, "mean": mean, "inv_std": inv_std}
-        saved |= {"mix": mix.contiguous(), "drop": drop}
-        _call(plan, saved, parameters, [None] * len(parameters), training=training, backward=False)
-        ctx.plan, ctx.training, ctx.names = plan, training, list(saved)
-        ctx.save_for_backward(*saved.values(), *parameters)
-        return _from_nhwc(output, plan)
+        tensors, parameters = _forward(plan, training, True, drop, input0, input1, mix, parameters)
+        ctx.plan, ctx.training, ctx.names = plan, training, list(tensors)
+        ctx.save_for_backward(*tensors.values(), *parameters)
+        return _from_nhwc(tensors["output"], plan)
 
     @staticmethod
     @once_differentiable
@@ -218,4 +226,8 @@ def run_cell(
     ``inputs``: two of [N, C, H, W]; ``mix``: [operations], what multiplies each; ``drop``: [operations, N] or None, one
     more factor for each sample.
     """
-    return _CellFunction.apply(plan, training, drop, *inputs, mix.to(inputs[0].dtype), *plan.parameters())
+    arguments = drop, *inputs, mix.to(inputs[0].dtype)
+    if training or torch.is_grad_enabled():
+        return _CellFunction.apply(plan, training, *arguments, *plan.parameters())
+    tensors, _ = _forward(plan, training, False, *arguments, plan.parameters())
+    return _from_nhwc(tensors["output"], plan)

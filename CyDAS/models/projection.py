@@ -41,13 +41,19 @@ def project(x: Tensor, convolutions: list[nn.Conv2d], norm: nn.BatchNorm2d) -> T
     if not (fits and enough and is_native(x) and is_plain_norm(norm) and x.dtype == norm.running_mean.dtype):
         return None
     weights = [convolution.weight for convolution in convolutions] + [None] * (2 - len(convolutions))
-    return _Projection.apply(norm, norm.training, x, *weights, norm.weight, norm.bias)
+    parameters = *weights, norm.weight, norm.bias
+    if norm.training or torch.is_grad_enabled():
+        return _Projection.apply(norm, norm.training, x, *parameters)
+    return _forward(norm, norm.training, False, x, parameters)[0]
 
 
-def _run(norm, training: bool, tensors: dict[str, Tensor | None], parameters, gradients, backward: bool) -> None:
+def _run(
+    norm, training: bool, tensors: dict[str, Tensor | None], parameters, gradients, shape, *, backward: bool
+) -> None:
+    """``shape``: the output's, NHWC."""
     weight, weight2, gamma, beta = parameters
     stride = 1 if weight2 is None else 2
-    n, h, w, c = tensors["z"].shape
+    n, h, w, c = shape
     pointers = dict(weight=weight, weight2=weight2, gamma=gamma, beta=beta)
     pointers |= dict(running_mean=norm.running_mean, running_var=norm.running_var, batches=norm.num_batches_tracked)
     pointers |= dict(zip(("grad_weight", "grad_weight2", "grad_gamma", "grad_beta"), gradients, strict=True)) | tensors
@@ -56,25 +62,31 @@ def _run(norm, training: bool, tensors: dict[str, Tensor | None], parameters, gr
         min(torch.get_num_threads(), n), training, any(g is not None for g in gradients[:2]), norm.eps, norm.momentum,
         **{name: pointer(tensor) for name, tensor in pointers.items()},
     )  # fmt: skip
-    function("projection", tensors["z"].dtype)(ctypes.byref(call), int(backward))
+    function("projection", weight.dtype)(ctypes.byref(call), int(backward))
+
+
+def _forward(norm, training: bool, keep: bool, x: Tensor, parameters) -> tuple[Tensor, dict[str, Tensor | None], list]:
+    """Output, what a backward pass needs (without ``keep`` not all of it: there is no way back), and parameters."""
+    parameters = [None if p is None else p.contiguous() for p in parameters]
+    stride = 1 if parameters[1] is None else 2
+    image = to_nhwc(x)
+    shape = len(image), image.shape[1] // stride, image.shape[2] // stride, padded(norm.num_features)
+    output, z = buffer(shape, x.dtype), buffer(shape, x.dtype) if keep else None
+    mean, inv_std = x.new_empty(2, shape[-1])
+    tensors = {"input": image, "z": z, "mean": mean, "inv_std": inv_std}
+    _run(norm, training, tensors | {"output": output}, parameters, [None] * 4, shape, backward=False)
+    return to_nchw(output, norm.num_features), tensors, parameters
 
 
 class _Projection(torch.autograd.Function):
     """Keeps its input, the convolution's output z and z's statistics."""
 
     @staticmethod
-    def forward(ctx, norm, training, x, weight, weight2, gamma, beta):
-        parameters = [None if p is None else p.contiguous() for p in (weight, weight2, gamma, beta)]
-        stride = 1 if weight2 is None else 2
-        image = to_nhwc(x)
-        n, h, w, c = image.shape[0], image.shape[1] // stride, image.shape[2] // stride, padded(norm.num_features)
-        z, output = (buffer((n, h, w, c), x.dtype) for _ in range(2))
-        mean, inv_std = x.new_empty(2, c)
-        tensors = {"input": image, "z": z, "mean": mean, "inv_std": inv_std}
-        _run(norm, training, tensors | {"output": output}, parameters, [None] * 4, backward=False)
+    def forward(ctx, norm, training, x, *parameters):
+        output, tensors, parameters = _forward(norm, training, True, x, parameters)
         ctx.norm, ctx.training, ctx.names = norm, training, list(tensors)
         ctx.save_for_backward(*tensors.values(), *parameters)
-        return to_nchw(output, norm.num_features)
+        return output
 
     @staticmethod
     @once_differentiable
@@ -89,6 +101,6 @@ class _Projection(torch.autograd.Function):
             tensors["grad_input"] = buffer(image.shape, image.dtype)
             if parameters[1] is not None:
                 tensors["grad_input"].zero_()  # not every pixel is read with a stride
-        _run(ctx.norm, ctx.training, tensors, parameters, gradients, backward=True)
+        _run(ctx.norm, ctx.training, tensors, parameters, gradients, tensors["z"].shape, backward=True)
         grad_input = to_nchw(tensors["grad_input"], parameters[0].shape[1]) if wanted[2] else None
         return None, None, grad_input, *gradients

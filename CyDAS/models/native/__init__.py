@@ -44,7 +44,7 @@ def _build() -> Path:
     if compiler is None:
         raise OSError("there is no C++ compiler (g++ or c++) on the PATH")
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
-    sources = b"".join(file.read_bytes() for file in sorted(SOURCE.iterdir()) if file.suffix in (".cpp", ".h", ".inc"))
+    sources = b"".join(file.read_bytes() for file in sorted(SOURCE.iterdir()) if file.suffix in (".cpp", ".h"))
     key = hashlib.sha256(sources + " ".join([version, *FLAGS, _cpu()]).encode()).hexdigest()[:20]
     target = _cache_folder() / f"cell-{key}.so"
     if not target.exists():

@@ -1,145 +1,161 @@
 // The arithmetic of a cell on one image: depthwise convolutions, matrix products and poolings, NHWC.
 //
-// Every pixel has c channels, c a multiple of V, so that all loops run over whole vectors of V numbers. Images that are
-// convolved carry a border of zeros and so need no special cases at their edges.
+// Every pixel has c channels, a multiple of 4. Images that are convolved carry a border of zeros and so need no special
+// cases at their edges.
 #pragma once
 #include <algorithm>
 #include <cstdint>
 #include <limits>
+#include "lanes.h"
 
-template <typename T, int V>
+template <typename T>
 struct Kernels {
-    // aligned(sizeof(T)): loads and stores of any address
-    typedef T Vec __attribute__((vector_size(V * sizeof(T)), aligned(sizeof(T)), may_alias));
-    static Vec& at(T* p) { return *reinterpret_cast<Vec*>(p); }
-    static const Vec& at(const T* p) { return *reinterpret_cast<const Vec*>(p); }
-
-    // U neighbouring outputs, V channels. Keeping U sums in registers reads each weight once for all of them.
-    template <int K, int U, bool ADD>
+    // U neighbouring outputs, one vector of channels. With U sums in registers each weight is read once for all of them.
+    template <typename L, int K, int U, bool ADD>
     static inline void depthwise_block(const T* in, long line, long tap, long step, const T* weight, long c, T* out) {
-        Vec sum[U];
-        for (int u = 0; u < U; u++) sum[u] = ADD ? at(out + u * c) : Vec{};
+        typename L::Vec sum[U];
+        for (int u = 0; u < U; u++) sum[u] = ADD ? L::at(out + u * c) : typename L::Vec{};
         for (int ky = 0; ky < K; ky++)
             for (int kx = 0; kx < K; kx++) {
-                const Vec w = at(weight + (ky * K + kx) * c);
+                const typename L::Vec w = L::at(weight + (ky * K + kx) * c);
                 const T* p = in + ky * line + kx * tap;
-                for (int u = 0; u < U; u++) sum[u] += at(p + u * step) * w;
+                for (int u = 0; u < U; u++) sum[u] += L::at(p + u * step) * w;
             }
-        for (int u = 0; u < U; u++) at(out + u * c) = sum[u];
+        for (int u = 0; u < U; u++) L::at(out + u * c) = sum[u];
     }
 
     // One row of a depthwise convolution. in: the input of output 0's first tap; line, tap, step: distances of two
     // taps' lines, of two taps in a line, of the inputs of two outputs. weight: [K * K, c]. out: [width, c].
     template <int K, bool ADD>
     static void depthwise_row(const T* in, long line, long tap, long step, const T* weight, long c, T* out, long width) {
-        for (long v = 0; v < c; v += V) {
+        each_lanes<T>(c, [&](auto lanes, long v) {
+            using L = decltype(lanes);
             long x = 0;
             for (; x + 8 <= width; x += 8)
-                depthwise_block<K, 8, ADD>(in + v + x * step, line, tap, step, weight + v, c, out + v + x * c);
+                depthwise_block<L, K, 8, ADD>(in + v + x * step, line, tap, step, weight + v, c, out + v + x * c);
             for (; x + 4 <= width; x += 4)
-                depthwise_block<K, 4, ADD>(in + v + x * step, line, tap, step, weight + v, c, out + v + x * c);
+                depthwise_block<L, K, 4, ADD>(in + v + x * step, line, tap, step, weight + v, c, out + v + x * c);
             for (; x < width; x++)
-                depthwise_block<K, 1, ADD>(in + v + x * step, line, tap, step, weight + v, c, out + v + x * c);
-        }
+                depthwise_block<L, K, 1, ADD>(in + v + x * step, line, tap, step, weight + v, c, out + v + x * c);
+        });
     }
 
     // The transposed convolution of a row with a stride: adds to the inputs what the outputs' gradients say.
     template <int K>
     static void depthwise_scatter(T* in, long line, long tap, long step, const T* weight, long c, const T* grad, long width) {
-        for (long v = 0; v < c; v += V)
+        each_lanes<T>(c, [&](auto lanes, long v) {
+            using L = decltype(lanes);
             for (int ky = 0; ky < K; ky++)
                 for (int kx = 0; kx < K; kx++) {
-                    const Vec w = at(weight + (ky * K + kx) * c + v);
+                    const typename L::Vec w = L::at(weight + (ky * K + kx) * c + v);
                     T* p = in + v + ky * line + kx * tap;
-                    for (long x = 0; x < width; x++) at(p + x * step) += at(grad + x * c + v) * w;
+                    for (long x = 0; x < width; x++) L::at(p + x * step) += L::at(grad + x * c + v) * w;
                 }
+        });
     }
 
     // R lines of a depthwise convolution's weight gradient, from one row of outputs.
-    template <int K, int R>
+    template <typename L, int K, int R>
     static inline void depthwise_weight_lines(const T* in, long line, long tap, long step, const T* grad, long c,
                                               long width, T* out) {
-        Vec sum[R * K];
-        for (int k = 0; k < R * K; k++) sum[k] = at(out + k * c);
+        typename L::Vec sum[R * K];
+        for (int k = 0; k < R * K; k++) sum[k] = L::at(out + k * c);
         for (long x = 0; x < width; x++) {
-            const Vec g = at(grad + x * c);
+            const typename L::Vec g = L::at(grad + x * c);
             const T* p = in + x * step;
             for (int ky = 0; ky < R; ky++)
-                for (int kx = 0; kx < K; kx++) sum[ky * K + kx] += g * at(p + ky * line + kx * tap);
+                for (int kx = 0; kx < K; kx++) sum[ky * K + kx] += g * L::at(p + ky * line + kx * tap);
         }
-        for (int k = 0; k < R * K; k++) at(out + k * c) = sum[k];
+        for (int k = 0; k < R * K; k++) L::at(out + k * c) = sum[k];
     }
 
-    // Adds one row's share to a weight gradient [K * K, c].
+    // Adds one row's share to a weight gradient [K * K, c]. All sums stay in registers: 9 or, of 25, as many as fit.
     template <int K>
     static void depthwise_weight_row(const T* in, long line, long tap, long step, const T* grad, long c, long width, T* out) {
-        for (long v = 0; v < c; v += V) {
-            if (K == 3) {
-                depthwise_weight_lines<K, 3>(in + v, line, tap, step, grad + v, c, width, out + v);
-                continue;
-            }
-            for (int ky = 0; ky + 2 <= K; ky += 2)
-                depthwise_weight_lines<K, 2>(in + v + ky * line, line, tap, step, grad + v, c, width, out + v + ky * K * c);
-            depthwise_weight_lines<K, 1>(in + v + (K - 1) * line, line, tap, step, grad + v, c, width,
-                                         out + v + (K - 1) * K * c);
-        }
+        each_lanes<T>(c, [&](auto lanes, long v) {
+            using L = decltype(lanes);
+            constexpr int R = K == 3 || REGISTER_BYTES == 64 ? K : 2;
+            int ky = 0;
+            for (; ky + R <= K; ky += R)
+                depthwise_weight_lines<L, K, R>(in + v + ky * line, line, tap, step, grad + v, c, width, out + v + ky * K * c);
+            for (; ky < K; ky++)
+                depthwise_weight_lines<L, K, 1>(in + v + ky * line, line, tap, step, grad + v, c, width, out + v + ky * K * c);
+        });
     }
 
-    template <int P, int N>
+    template <typename L, int P, int N, bool ADD>
     static inline void product_tile(const T* a, long lda, const T* b, long ldb, long depth, T* out, long ldo) {
-        Vec sum[P][N];
+        constexpr int V = L::WIDTH;
+        typename L::Vec sum[P][N];
         for (int p = 0; p < P; p++)
-            for (int n = 0; n < N; n++) sum[p][n] = Vec{};
+            for (int n = 0; n < N; n++) sum[p][n] = ADD ? L::at(out + p * ldo + n * V) : typename L::Vec{};
         for (long k = 0; k < depth; k++)
             for (int n = 0; n < N; n++) {
-                const Vec w = at(b + k * ldb + n * V);
+                const typename L::Vec w = L::at(b + k * ldb + n * V);
                 for (int p = 0; p < P; p++) sum[p][n] += a[p * lda + k] * w;
             }
         for (int p = 0; p < P; p++)
-            for (int n = 0; n < N; n++) at(out + p * ldo + n * V) = sum[p][n];
+            for (int n = 0; n < N; n++) L::at(out + p * ldo + n * V) = sum[p][n];
     }
 
-    template <int N>
+    template <typename L, int N, bool ADD>
     static void product_columns(const T* a, long lda, long rows, const T* b, long ldb, long depth, T* out, long ldo) {
+        constexpr int P = N == 1 || REGISTER_BYTES == 64 ? 8 : 4;
         long p = 0;
-        for (; N == 1 && p + 8 <= rows; p += 8) product_tile<8, N>(a + p * lda, lda, b, ldb, depth, out + p * ldo, ldo);
-        for (; p + 4 <= rows; p += 4) product_tile<4, N>(a + p * lda, lda, b, ldb, depth, out + p * ldo, ldo);
-        for (; p < rows; p++) product_tile<1, N>(a + p * lda, lda, b, ldb, depth, out + p * ldo, ldo);
+        for (; p + P <= rows; p += P)
+            product_tile<L, P, N, ADD>(a + p * lda, lda, b, ldb, depth, out + p * ldo, ldo);
+        for (; p + 4 <= rows; p += 4)
+            product_tile<L, 4, N, ADD>(a + p * lda, lda, b, ldb, depth, out + p * ldo, ldo);
+        for (; p < rows; p++) product_tile<L, 1, N, ADD>(a + p * lda, lda, b, ldb, depth, out + p * ldo, ldo);
     }
 
-    // out[rows, columns] = a[rows, depth] b[depth, columns]; columns is a multiple of V.
+    // out[rows, columns] = (ADD: +=) a[rows, depth] b[depth, columns]; columns is a multiple of 4.
+    template <bool ADD>
     static void product(const T* a, long lda, long rows, const T* b, long columns, long depth, T* out, long ldo) {
-        long n = 0;
-        for (; n + 2 * V <= columns; n += 2 * V) product_columns<2>(a, lda, rows, b + n, columns, depth, out + n, ldo);
-        for (; n < columns; n += V) product_columns<1>(a, lda, rows, b + n, columns, depth, out + n, ldo);
+        using Wide = Lanes<T, REGISTER_BYTES / sizeof(T)>;
+        long done = 0;
+        for (; done + 2 * Wide::WIDTH <= columns; done += 2 * Wide::WIDTH)
+            product_columns<Wide, 2, ADD>(a, lda, rows, b + done, columns, depth, out + done, ldo);
+        each_lanes<T>(columns - done, [&](auto lanes, long v) {
+            product_columns<decltype(lanes), 1, ADD>(a, lda, rows, b + done + v, columns, depth, out + done + v, ldo);
+        });
     }
 
-    template <int P, int N>
+    template <typename L, int P, int N>
     static inline void outer_tile(const T* a, long lda, const T* b, long ldb, long rows, T* out, long ldo) {
-        Vec sum[P][N];
+        constexpr int V = L::WIDTH;
+        typename L::Vec sum[P][N];
         for (int p = 0; p < P; p++)
-            for (int n = 0; n < N; n++) sum[p][n] = at(out + p * ldo + n * V);
+            for (int n = 0; n < N; n++) sum[p][n] = L::at(out + p * ldo + n * V);
         for (long r = 0; r < rows; r++)
             for (int n = 0; n < N; n++) {
-                const Vec g = at(b + r * ldb + n * V);
+                const typename L::Vec g = L::at(b + r * ldb + n * V);
                 for (int p = 0; p < P; p++) sum[p][n] += a[r * lda + p] * g;
             }
         for (int p = 0; p < P; p++)
-            for (int n = 0; n < N; n++) at(out + p * ldo + n * V) = sum[p][n];
+            for (int n = 0; n < N; n++) L::at(out + p * ldo + n * V) = sum[p][n];
     }
 
-    // out[depth, columns] += a[rows, depth]^T b[rows, columns]; depth is a multiple of 4, columns of V.
+    template <typename L, int N>
+    static void outer_columns(const T* a, long lda, const T* b, long ldb, long rows, long depth, T* out) {
+        constexpr int P = N == 1 || REGISTER_BYTES == 64 ? 8 : 4;
+        long p = 0;
+        for (; p + P <= depth; p += P) outer_tile<L, P, N>(a + p, lda, b, ldb, rows, out + p * ldb, ldb);
+        for (; p < depth; p += 4) outer_tile<L, 4, N>(a + p, lda, b, ldb, rows, out + p * ldb, ldb);
+    }
+
+    // out[depth, columns] += a[rows, depth]^T b[rows, columns]; depth and columns are multiples of 4.
     static void outer(const T* a, long lda, const T* b, long columns, long rows, long depth, T* out) {
-        for (long p = 0; p < depth; p += 4) {
-            long n = 0;
-            for (; n + 2 * V <= columns; n += 2 * V)
-                outer_tile<4, 2>(a + p, lda, b + n, columns, rows, out + p * columns + n, columns);
-            for (; n < columns; n += V)
-                outer_tile<4, 1>(a + p, lda, b + n, columns, rows, out + p * columns + n, columns);
-        }
+        using Wide = Lanes<T, REGISTER_BYTES / sizeof(T)>;
+        long done = 0;
+        for (; done + 2 * Wide::WIDTH <= columns; done += 2 * Wide::WIDTH)
+            outer_columns<Wide, 2>(a, lda, b + done, columns, rows, depth, out + done);
+        each_lanes<T>(columns - done, [&](auto lanes, long v) {
+            outer_columns<decltype(lanes), 1>(a, lda, b + done + v, columns, rows, depth, out + done + v);
+        });
     }
 
-    // relu(image * scale + shift) (no scale: relu(image)) with a border of zeros. NaN stays NaN, as in PyTorch.
+    // relu(image * scale + shift) with a border of zeros; null: no scale, no shift. NaN stays NaN, as in PyTorch.
     static void pad_relu(const T* image, long pixel, long h, long w, long c, const T* scale, const T* shift, long pad,
                          T* out) {
         const long wide = (w + 2 * pad) * c;
@@ -150,11 +166,13 @@ struct Kernels {
             std::fill(row, row + pad * c, T(0));
             std::fill(row + (pad + w) * c, row + wide, T(0));
             for (long x = 0; x < w; x++)
-                for (long v = 0; v < c; v += V) {
-                    Vec value = at(image + (y * w + x) * pixel + v);
-                    if (scale) value = value * at(scale + v) + at(shift + v);
-                    at(row + (pad + x) * c + v) = value < 0 ? Vec{} : value;
-                }
+                each_lanes<T>(c, [&](auto lanes, long v) {
+                    using L = decltype(lanes);
+                    typename L::Vec value = L::at(image + (y * w + x) * pixel + v);
+                    if (scale) value *= L::at(scale + v);
+                    if (shift) value += L::at(shift + v);
+                    L::at(row + (pad + x) * c + v) = value < 0 ? typename L::Vec{} : value;
+                });
         }
     }
 
@@ -177,12 +195,14 @@ struct Kernels {
         T share() const { return T(1) / T((y1 - y0) * (x1 - x0)); }
     };
 
-    // Maximum and mean of the 3x3 window, V channels; the mean counts the image's own pixels only.
-    static inline void pool(const T* image, long pixel, long w, const Window& window, Vec& largest, Vec& mean) {
-        largest = Vec{} - std::numeric_limits<T>::infinity();
-        mean = Vec{};
+    // Maximum and mean of the 3x3 window, one vector of channels; the mean counts the image's own pixels only.
+    template <typename L>
+    static inline void pool(const T* image, long pixel, long w, const Window& window, typename L::Vec& largest,
+                            typename L::Vec& mean) {
+        largest = typename L::Vec{} - std::numeric_limits<T>::infinity();
+        mean = typename L::Vec{};
         window.each(w, [&](long at_pixel) {
-            const Vec value = at(image + at_pixel * pixel);
+            const typename L::Vec value = L::at(image + at_pixel * pixel);
             largest = ((value > largest) | (value != value)) ? value : largest;
             mean += value;
         });
@@ -190,16 +210,18 @@ struct Kernels {
     }
 
     // The gradients of both: the first largest pixel takes the maximum's, as in PyTorch.
-    static inline void pool_backward(const T* image, long pixel, long w, const Window& window, const Vec& grad_largest,
-                                     const Vec& grad_mean, T* grad, long grad_pixel) {
-        Vec largest, mean;
-        pool(image, pixel, w, window, largest, mean);
-        Vec left = grad_largest;
-        const Vec share = grad_mean * window.share();
+    template <typename L>
+    static inline void pool_backward(const T* image, long pixel, long w, const Window& window,
+                                     const typename L::Vec& grad_largest, const typename L::Vec& grad_mean, T* grad,
+                                     long grad_pixel) {
+        typename L::Vec largest, mean;
+        pool<L>(image, pixel, w, window, largest, mean);
+        typename L::Vec left = grad_largest;
+        const typename L::Vec share = grad_mean * window.share();
         window.each(w, [&](long at_pixel) {
-            const auto here = at(image + at_pixel * pixel) == largest;
-            at(grad + at_pixel * grad_pixel) += share + (here ? left : Vec{});
-            left = here ? Vec{} : left;
+            const auto here = L::at(image + at_pixel * pixel) == largest;
+            L::at(grad + at_pixel * grad_pixel) += share + (here ? left : typename L::Vec{});
+            left = here ? typename L::Vec{} : left;
         });
     }
 };

@@ -20,10 +20,8 @@ struct Slopes {
 };
 
 // One batch norm with its batch. c channels in memory, `channels` of them real.
-template <typename T, int V>
+template <typename T>
 struct NormStep {
-    using K = Kernels<T, V>;
-    using Vec = typename K::Vec;
     const Norm<T>& norm;
     long n, pixels, c, channels;
     bool training;
@@ -33,17 +31,18 @@ struct NormStep {
 
     // Adds a row of pixels to sums [2, c] around the image's first pixel, so that nothing cancels.
     static void add_row(const T* row, long width, const T* first, long c, T* sums) {
-        for (long v = 0; v < c; v += V) {
-            const Vec about = K::at(first + v);
-            Vec sum = K::at(sums + v), squares = K::at(sums + c + v);
+        each_lanes<T>(c, [&](auto lanes, long v) {
+            using L = decltype(lanes);
+            const typename L::Vec about = L::at(first + v);
+            typename L::Vec sum = L::at(sums + v), squares = L::at(sums + c + v);
             for (long x = 0; x < width; x++) {
-                const Vec d = K::at(row + x * c + v) - about;
+                const typename L::Vec d = L::at(row + x * c + v) - about;
                 sum += d;
                 squares += d * d;
             }
-            K::at(sums + v) = sum;
-            K::at(sums + c + v) = squares;
-        }
+            L::at(sums + v) = sum;
+            L::at(sums + c + v) = squares;
+        });
     }
 
     // An image's mean and sum of squared distances from it, [2, c].
@@ -94,20 +93,21 @@ struct NormStep {
 
     // Sums over an image, [2, c]: of the gradient and of gradient * normalised z.
     void gradient_sums(const T* z, const T* grad, long pixel, T factor, double* sums) const {
-        for (long v = 0; v < c; v += V) {
-            const Vec center = K::at(mean + v);
-            Vec sum{}, dot{};
+        each_lanes<T>(c, [&](auto lanes, long v) {
+            using L = decltype(lanes);
+            const typename L::Vec center = L::at(mean + v);
+            typename L::Vec sum{}, dot{};
             for (long p = 0; p < pixels; p++) {
-                const Vec g = K::at(grad + p * pixel + v);
+                const typename L::Vec g = L::at(grad + p * pixel + v);
                 sum += g;
-                dot += g * (K::at(z + p * c + v) - center);
+                dot += g * (L::at(z + p * c + v) - center);
             }
-            dot *= K::at(inv_std + v);
-            for (int lane = 0; lane < V; lane++) {
+            dot *= L::at(inv_std + v);
+            for (int lane = 0; lane < L::WIDTH; lane++) {
                 sums[v + lane] = double(sum[lane]) * factor;
                 sums[c + v + lane] = double(dot[lane]) * factor;
             }
-        }
+        });
     }
 
     // From the images' sums [n, 2, c] where the norm's output was multiplied by `weight`: gradients of gamma and beta,
@@ -137,11 +137,12 @@ struct NormStep {
     // The gradient of a row of z; `factor` multiplies the gradient of this image.
     static void z_gradient(const Slopes<T>& slopes, T factor, const T* z, const T* grad, long pixel, long width, long c,
                            T* out) {
-        for (long v = 0; v < c; v += V) {
-            const Vec slope = K::at(&slopes.gradient[v]) * factor, by_z = K::at(&slopes.z[v]);
-            const Vec constant = K::at(&slopes.constant[v]);
+        each_lanes<T>(c, [&](auto lanes, long v) {
+            using L = decltype(lanes);
+            const typename L::Vec slope = L::at(&slopes.gradient[v]) * factor, by_z = L::at(&slopes.z[v]);
+            const typename L::Vec constant = L::at(&slopes.constant[v]);
             for (long x = 0; x < width; x++)
-                K::at(out + x * c + v) = K::at(grad + x * pixel + v) * slope + (K::at(z + x * c + v) * by_z + constant);
-        }
+                L::at(out + x * c + v) = L::at(grad + x * pixel + v) * slope + (L::at(z + x * c + v) * by_z + constant);
+        });
     }
 };

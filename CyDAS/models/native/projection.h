@@ -15,22 +15,20 @@ struct ProjectionCall {
     const T *weight, *weight2;  // [channels / stride, in_channels]
     Norm<T> norm;
     const T* input;             // [n, h * stride, w * stride, in_c]
-    T *output, *z;              // [n, h, w, c]
+    T *output, *z;              // [n, h, w, c]; z is null where nothing will be asked of it: inference
     T *mean, *inv_std;          // [c]
     const T* grad_output;
     T *grad_input, *grad_weight, *grad_weight2;  // grad_input is zero before
 };
 
-template <typename T, int V>
-class Projection : Kernels<T, V> {
-    using K = Kernels<T, V>;
-    using typename K::Vec;
-    using K::at;
+template <typename T>
+class Projection {
+    using K = Kernels<T>;
     const ProjectionCall<T>& call;
     const long n, h, w, c, in_c, depth, pixels;
     std::vector<T> pointwise, transposed, scale, shift;  // [depth, c], [c, depth]
     std::vector<double> moments;
-    NormStep<T, V> norm;
+    NormStep<T> norm;
 
   public:
     explicit Projection(const ProjectionCall<T>& call)
@@ -45,6 +43,7 @@ class Projection : Kernels<T, V> {
 
     void forward() {
         if (!call.training) norm.use_running_statistics();
+        if (!call.z) return infer();
 #pragma omp parallel num_threads(call.threads)
         {
             std::vector<T> row(w * depth), sums(2 * c);
@@ -54,7 +53,7 @@ class Projection : Kernels<T, V> {
                 std::fill(sums.begin(), sums.end(), T(0));
                 for (long y = 0; y < h; y++) {
                     read_row(i, y, row.data());
-                    K::product(row.data(), depth, w, pointwise.data(), c, depth, z + y * w * c, c);
+                    K::template product<false>(row.data(), depth, w, pointwise.data(), c, depth, z + y * w * c, c);
                     if (call.training) norm.add_row(z + y * w * c, w, z, c, sums.data());
                 }
                 norm.image_moments(z, sums.data(), pixels, c, &moments[2 * i * c]);
@@ -63,8 +62,27 @@ class Projection : Kernels<T, V> {
             if (call.training) norm.finish_statistics(moments.data());
 #pragma omp for schedule(static)
             for (long p = 0; p < n * pixels; p++)
-                for (long v = 0; v < c; v += V)
-                    at(call.output + p * c + v) = at(call.z + p * c + v) * at(&scale[v]) + at(&shift[v]);
+                each_lanes<T>(c, [&](auto lanes, long v) {
+                    using L = decltype(lanes);
+                    L::at(call.output + p * c + v) = L::at(call.z + p * c + v) * L::at(&scale[v]) + L::at(&shift[v]);
+                });
+        }
+    }
+
+    // The batch norm's scale in the weights, its shift in the output before the product is added.
+    void infer() {
+        for (long in = 0; in < depth; in++)
+            for (long out = 0; out < c; out++) pointwise[in * c + out] *= scale[out];
+#pragma omp parallel num_threads(call.threads)
+        {
+            std::vector<T> row(w * depth);
+#pragma omp for schedule(static)
+            for (long line = 0; line < n * h; line++) {
+                T* out = call.output + line * w * c;
+                for (long x = 0; x < w; x++) std::copy(shift.begin(), shift.end(), out + x * c);
+                read_row(line / h, line % h, row.data());
+                K::template product<true>(row.data(), depth, w, pointwise.data(), c, depth, out, c);
+            }
         }
     }
 
@@ -90,7 +108,7 @@ class Projection : Kernels<T, V> {
                     read_row(i, y, row.data());
                     if (call.weight_gradients) K::outer(row.data(), depth, z_grad.data(), c, w, depth, part.data());
                     if (!call.grad_input) continue;
-                    K::product(z_grad.data(), c, w, transposed.data(), depth, c, row_grad.data(), depth);
+                    K::template product<false>(z_grad.data(), c, w, transposed.data(), depth, c, row_grad.data(), depth);
                     write_row(i, y, row.data(), row_grad.data());
                 }
         }
@@ -120,15 +138,17 @@ class Projection : Kernels<T, V> {
 
     // The rectified inputs of a row of outputs, [w, depth].
     void read_row(long i, long y, T* row) const {
-        each_input(i, y, [&](long from, long to) {
-            const Vec value = at(call.input + from);
-            at(row + to) = value < 0 ? Vec{} : value;
+        each_input(i, y, [&](auto lanes, long from, long to) {
+            using L = decltype(lanes);
+            const typename L::Vec value = L::at(call.input + from);
+            L::at(row + to) = value < 0 ? typename L::Vec{} : value;
         });
     }
 
     void write_row(long i, long y, const T* row, const T* grad) const {
-        each_input(i, y, [&](long to, long from) {
-            at(call.grad_input + to) = at(row + from) > 0 ? at(grad + from) : Vec{};
+        each_input(i, y, [&](auto lanes, long to, long from) {
+            using L = decltype(lanes);
+            L::at(call.grad_input + to) = L::at(row + from) > 0 ? L::at(grad + from) : typename L::Vec{};
         });
     }
 
@@ -137,7 +157,8 @@ class Projection : Kernels<T, V> {
         const long line = (w * call.stride + 1) * in_c;  // from pixel (2y, 2x) to (2y + 1, 2x + 1)
         for (long x = 0; x < w; x++)
             for (long half = 0; half < call.stride; half++)
-                for (long v = 0; v < in_c; v += V)
-                    f(place(i, y) + x * call.stride * in_c + half * line + v, (x * call.stride + half) * in_c + v);
+                each_lanes<T>(in_c, [&](auto lanes, long v) {
+                    f(lanes, place(i, y) + x * call.stride * in_c + half * line + v, (x * call.stride + half) * in_c + v);
+                });
     }
 };

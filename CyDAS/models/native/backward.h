@@ -1,20 +1,24 @@
-// The backward pass. Part of class Runner in cell.cpp.
+// The backward pass. Part of cell.h.
+#pragma once
 
-void mix_free_backward(long source) {
-    const auto members = parameter_free(source);
+template <typename T>
+void Runner<T>::backward() {
+    for (long u = 0; u < cell.n_units; u++) norm(u).set_scale();
+    for (long source = cell.nodes; source >= 0; source--) {
+        mix_free_backward(source);
+        for (long node = 0; node < cell.nodes; node++) convolutions_backward(convolutions(source, node));
+    }
+}
+
+template <typename T>
+void Runner<T>::mix_free_backward(long source) {
+    const Members members = parameter_free(source);
     if (members.empty()) return;
     const Image in = state(source), grad_in = gradient(source);
     const long count = members.size();
     std::vector<double> dots(count * n, 0.0);
 #pragma omp parallel for num_threads(cell.threads) schedule(static)
-    for (long i = 0; i < n; i++) {
-        std::vector<T> sums(count * V, T(0));
-        for (long y = 0; y < h; y++)
-            for (long x = 0; x < w; x++)
-                for (long v = 0; v < c; v += V) free_backward(members, in, grad_in, i, y, x, v, sums.data());
-        for (long m = 0; m < count; m++)
-            for (int lane = 0; lane < V; lane++) dots[m * n + i] += sums[m * V + lane];
-    }
+    for (long i = 0; i < n; i++) free_backward(members, in, grad_in, i, dots);
     if (!cell.mix_gradients) return;
     for (long m = 0; m < count; m++) {
         double total = 0;
@@ -23,56 +27,74 @@ void mix_free_backward(long source) {
     }
 }
 
-void free_backward(const std::vector<Branch>& members, const Image& in, const Image& grad_in, long i, long y, long x,
-                   long v, T* sums) {
-    const typename K::Window window(y, x, in.stride, in.h, in.w);
-    const T* image = of(in, i) + v;
-    T* grad_image = of(grad_in, i) + v;
-    const long here = y * in.stride * in.w + x * in.stride;
-    const T* grad = cell.grad_output + ((i * h + y) * w + x) * cell.nodes * c + v;
-    Vec total[3] = {Vec{}, Vec{}, Vec{}};
-    if (cell.mix_gradients) {
-        Vec value[3];
-        K::pool(image, in.pixel, in.w, window, value[MAX_POOL], value[AVG_POOL]);
-        value[IDENTITY] = at(image + here * in.pixel);
-        for (size_t m = 0; m < members.size(); m++)
-            at(sums + m * V) += value[members[m].kind] * at(grad + members[m].node * c) * image_factor(members[m], i);
-    }
-    for (const Branch& b : members) total[b.kind] += factor(b, i) * at(grad + b.node * c);
-    K::pool_backward(image, in.pixel, in.w, window, total[MAX_POOL], total[AVG_POOL], grad_image, grad_in.pixel);
-    at(grad_image + here * grad_in.pixel) += total[IDENTITY];
+// Poolings and identities of one state, one image; dots [members, n]: gradients of the mixture.
+template <typename T>
+void Runner<T>::free_backward(const Members& members, const Image& in, const Image& grad_in, long i,
+                              std::vector<double>& dots) {
+    const long count = members.size();
+    each_lanes<T>(c, [&](auto lanes, long v) {
+        using L = decltype(lanes);
+        using Vec = typename L::Vec;
+        std::vector<T> sums(count * L::WIDTH, T(0));
+        const T* image = of(in, i) + v;
+        T* grad_image = of(grad_in, i) + v;
+        for (long y = 0; y < h; y++)
+            for (long x = 0; x < w; x++) {
+                const typename K::Window window(y, x, in.stride, in.h, in.w);
+                const long here = y * in.stride * in.w + x * in.stride;
+                const T* grad = cell.grad_output + ((i * h + y) * w + x) * cell.nodes * c + v;
+                if (cell.mix_gradients) {
+                    Vec value[3];
+                    K::template pool<L>(image, in.pixel, in.w, window, value[MAX_POOL], value[AVG_POOL]);
+                    value[IDENTITY] = L::at(image + here * in.pixel);
+                    for (long m = 0; m < count; m++)
+                        L::at(&sums[m * L::WIDTH]) +=
+                            value[members[m].kind] * L::at(grad + members[m].node * c) * image_factor(members[m], i);
+                }
+                Vec total[3] = {Vec{}, Vec{}, Vec{}};
+                for (const Branch& b : members) total[b.kind] += factor(b, i) * L::at(grad + b.node * c);
+                K::template pool_backward<L>(image, in.pixel, in.w, window, total[MAX_POOL], total[AVG_POOL], grad_image,
+                                             grad_in.pixel);
+                L::at(grad_image + here * grad_in.pixel) += total[IDENTITY];
+            }
+        for (long m = 0; m < count; m++)
+            for (int lane = 0; lane < L::WIDTH; lane++) dots[m * n + i] += sums[m * L::WIDTH + lane];
+    });
 }
 
-// One unit, one image: adds to the gradient of its padded input (sets it if it is the first) and, where wanted, to its weights' gradients.
-void unit_backward(long u, const Slopes<T>& slopes, T image_scale, const T* grad, long pixel, const T* padded,
-                   const Image& in, long i, const Buffers& buffer, T* weight_grad, bool first) {
+// One unit, one image: adds to the gradient of its padded input (sets it if it is the first) and, where wanted, to its
+// weights' gradients.
+template <typename T>
+void Runner<T>::unit_backward(long u, const Slopes<T>& slopes, T image_scale, const T* grad, long pixel, const T* padded,
+                              const Image& in, long i, const Buffers& buffer, T* weight_grad, bool first) {
     const Unit<T>& unit = units[u];
     const Packed& packed = this->packed[u];
     const T* z = z_of(u, i);
-    const long reach = unit.kernel ? unit.dilation * (unit.kernel - 1) / 2 : 0, wide = (w + 2 * reach) * packed.depth;
+    const long reach = unit.reach(), wide = (w + 2 * reach) * packed.depth;
     T* row_grad = buffer.row_grad;
     if (reach) clear_border(row_grad, reach);
     // several rows at a time where they are short: the weight gradients' sums stay in registers for longer
     const long block = std::max(1L, ROW_PIXELS / w);
     for (long y0 = 0; y0 < h; y0 += block) {
         const long rows = std::min(block, h - y0);
-        NormStep<T, V>::z_gradient(slopes, image_scale, z + y0 * w * c, grad + y0 * w * pixel, pixel, rows * w, c,
+        NormStep<T>::z_gradient(slopes, image_scale, z + y0 * w * c, grad + y0 * w * pixel, pixel, rows * w, c,
                                    buffer.z_grad);
         for (long y = y0; y < y0 + rows; y++) {
             T* out = row_grad + (y + reach) * wide + reach * packed.depth;
-            K::product(buffer.z_grad + (y - y0) * w * c, c, w, packed.transposed, packed.depth, c, out, packed.depth);
+            K::template product<false>(buffer.z_grad + (y - y0) * w * c, c, w, packed.transposed, packed.depth, c, out, packed.depth);
             if (!weight_grad) continue;
             pointwise_input(u, padded, in.w, y, buffer.row + (y - y0) * w * packed.depth);
             depthwise_weights(unit, padded, in.w, y, out, weight_grad);
         }
         if (weight_grad)
-            K::outer(buffer.row, packed.depth, buffer.z_grad, c, rows * w, packed.depth, weight_grad + packed.taps * c);
+            K::outer(buffer.row, packed.depth, buffer.z_grad, c, rows * w, packed.depth, weight_grad + unit.taps() * c);
     }
     depthwise_inputs(u, in, buffer, first);
 }
 
 // Zeros around the gradient of the depthwise outputs, [h + 2 reach, w + 2 reach, c].
-void clear_border(T* image, long reach) const {
+template <typename T>
+void Runner<T>::clear_border(T* image, long reach) const {
     const long wide = (w + 2 * reach) * c;
     std::fill(image, image + reach * wide, T(0));
     std::fill(image + (reach + h) * wide, image + (2 * reach + h) * wide, T(0));
@@ -82,7 +104,9 @@ void clear_border(T* image, long reach) const {
     }
 }
 
-void depthwise_weights(const Unit<T>& unit, const T* padded, long width, long y, const T* grad, T* weight_grad) const {
+template <typename T>
+void Runner<T>::depthwise_weights(const Unit<T>& unit, const T* padded, long width, long y, const T* grad,
+                                  T* weight_grad) const {
     const long line = (width + 2 * PAD) * c * unit.dilation, tap = unit.dilation * c, step = unit.stride * c;
     const T* in = padded + origin(unit, y, width);
     if (unit.kernel == 3) K::template depthwise_weight_row<3>(in, line, tap, step, grad, c, w, weight_grad);
@@ -90,20 +114,22 @@ void depthwise_weights(const Unit<T>& unit, const T* padded, long width, long y,
 }
 
 // From the gradient of the depthwise outputs (buffer.row_grad) to that of the padded input (buffer.input_grad).
-void depthwise_inputs(long u, const Image& in, const Buffers& buffer, bool first) const {
+template <typename T>
+void Runner<T>::depthwise_inputs(long u, const Image& in, const Buffers& buffer, bool first) const {
     const Unit<T>& unit = units[u];
-    const long reach = unit.dilation * (unit.kernel - 1) / 2, wide = (in.w + 2 * PAD) * c, tap = unit.dilation * c;
+    const long reach = unit.reach(), wide = (in.w + 2 * PAD) * c, tap = unit.dilation * c;
     const long line = (w + 2 * reach) * c;
-    if (first && unit.stride == 2) clear_input_grad(in, buffer);
+    if (first && unit.stride == 2) std::fill(buffer.input_grad, buffer.input_grad + (in.h + 2 * PAD) * wide, T(0));
     for (long y = 0; y < h; y++) {
         if (!unit.kernel) {
             T* out = buffer.input_grad + (2 * y + PAD) * wide + PAD * c;
             const T* grad = buffer.row_grad + y * w * 2 * c;
             for (long x = 0; x < w; x++)
-                for (long v = 0; v < c; v += V) {
-                    at(out + 2 * x * c + v) += at(grad + 2 * x * c + v);
-                    at(out + wide + (2 * x + 1) * c + v) += at(grad + (2 * x + 1) * c + v);
-                }
+                each_lanes<T>(c, [&](auto lanes, long v) {
+                    using L = decltype(lanes);
+                    L::at(out + 2 * x * c + v) += L::at(grad + 2 * x * c + v);
+                    L::at(out + wide + (2 * x + 1) * c + v) += L::at(grad + (2 * x + 1) * c + v);
+                });
         } else if (unit.stride == 1) {
             T* out = buffer.input_grad + (y + PAD) * wide + PAD * c;
             const T* grad = buffer.row_grad + y * line;
@@ -122,32 +148,33 @@ void depthwise_inputs(long u, const Image& in, const Buffers& buffer, bool first
     }
 }
 
-void clear_input_grad(const Image& in, const Buffers& buffer) const {
-    std::fill(buffer.input_grad, buffer.input_grad + (in.h + 2 * PAD) * (in.w + 2 * PAD) * c, T(0));
-}
-
 // Back through the ReLU: out (+)= gradient where the padded input is positive.
+template <typename T>
 template <bool ADD>
-void leave_relu(const Image& in, const Buffers& buffer, T* out, long pixel) const {
+void Runner<T>::leave_relu(const Image& in, const Buffers& buffer, T* out, long pixel) const {
     const long wide = (in.w + 2 * PAD) * c;
     for (long y = 0; y < in.h; y++)
         for (long x = 0; x < in.w; x++)
-            for (long v = 0; v < c; v += V) {
+            each_lanes<T>(c, [&](auto lanes, long v) {
+                using L = decltype(lanes);
+                using Vec = typename L::Vec;
                 const long from = (y + PAD) * wide + (x + PAD) * c + v;
-                Vec& to = at(out + (y * in.w + x) * pixel + v);
-                const Vec g = at(buffer.padded + from) > 0 ? at(buffer.input_grad + from) : Vec{};
+                Vec& to = L::at(out + (y * in.w + x) * pixel + v);
+                const Vec g = L::at(buffer.padded + from) > 0 ? L::at(buffer.input_grad + from) : Vec{};
                 to = ADD ? to + g : g;
-            }
+            });
 }
 
 // Gradients between the two units of a group's members, [members, n, h, w, c]; kept from call to call.
-T* between_units(long members) const {
+template <typename T>
+T* Runner<T>::between_units(long members) const {
     static thread_local std::vector<T> memory;
     if (memory.size() < size_t(members * n * pixels * c)) memory.resize(members * n * pixels * c);
     return memory.data();
 }
 
-void convolutions_backward(const std::vector<Branch>& members) {
+template <typename T>
+void Runner<T>::convolutions_backward(const Members& members) {
     if (members.empty()) return;
     const Image in = state(members[0].source), grad_in = gradient(members[0].source), inside = {nullptr, c, h, w, 1};
     const Image grad_node = gradient(members[0].node + 2);
@@ -167,12 +194,12 @@ void convolutions_backward(const std::vector<Branch>& members) {
 #pragma omp for schedule(static)
         for (long i = 0; i < n; i++)
             for (long m = 0; m < count; m++)
-                norm(last_unit(members[m])).gradient_sums(z_of(last_unit(members[m]), i), of(grad_node, i), grad_node.pixel,
+                norm(members[m].last_unit()).gradient_sums(z_of(members[m].last_unit(), i), of(grad_node, i), grad_node.pixel,
                                                           image_factor(members[m], i), moments_of(m, i));
 #pragma omp for schedule(static)
         for (long m = 0; m < count; m++) {
             const long mix = members[m].mix;
-            const T grad = norm(last_unit(members[m])).finish_gradients(moments_of(m, 0), cell.mix[mix], slopes[m]);
+            const T grad = norm(members[m].last_unit()).finish_gradients(moments_of(m, 0), cell.mix[mix], slopes[m]);
             if (cell.mix_gradients) cell.grad_mix[mix] = grad;
         }
 #pragma omp for schedule(static)
@@ -203,15 +230,17 @@ void convolutions_backward(const std::vector<Branch>& members) {
         }
     }
     if (!cell.weight_gradients) return;
+#pragma omp parallel for num_threads(cell.threads) schedule(static)
     for (long m = 0; m < count; m++)
         for (long k = 0; k < members[m].units; k++)
             write_weight_gradients(members[m].unit + k, weight_grads, (2 * m + k) * weights);
 }
 
 // The threads' sums in the layout of the parameters.
-void write_weight_gradients(long u, const std::vector<std::vector<T>>& parts, long at) const {
+template <typename T>
+void Runner<T>::write_weight_gradients(long u, const std::vector<std::vector<T>>& parts, long at) const {
     const Unit<T>& unit = units[u];
-    const long taps = packed[u].taps;
+    const long taps = unit.taps();
     auto total = [&](long index) {
         T sum = 0;
         for (const auto& part : parts)
