@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from CyDAS.models.native.tensors import buffer, function, gradients_like, is_native, padded, pointer, to_nhwc
+from CyDAS.models.native.tensors import function, gradients_like, is_native, padded, pointer, to_nhwc
 from CyDAS.models.operations import DilConv, FactorizedReduce, SepConv, Zero
 from CyDAS.models.projection import is_plain_norm
 
@@ -165,11 +165,11 @@ def _forward(
 ) -> tuple[dict[str, Tensor | None], list[Tensor]]:
     """The tensors and parameters of a forward pass; without ``keep`` no pointwise outputs: there is no way back."""
     parameters = [p.contiguous() for p in parameters]
-    c, dtype = padded(plan.channels), input0.dtype
+    c = padded(plan.channels)
     input0, input1 = to_nhwc(input0), to_nhwc(input1)
     n, h, w = len(input0), input0.shape[1] // plan.stride, input0.shape[2] // plan.stride
-    output = buffer((n, h, w, plan.nodes * c), dtype)
-    z = buffer((len(plan.units), n, h, w, c), dtype) if keep else None
+    output = input0.new_empty(n, h, w, plan.nodes * c)
+    z = input0.new_empty(len(plan.units), n, h, w, c) if keep else None
     mean, inv_std = input0.new_empty(2, len(plan.units), c)
     tensors = {"input0": input0, "input1": input1, "output": output, "z": z, "mean": mean, "inv_std": inv_std}
     tensors |= {"mix": mix.contiguous(), "drop": drop}
@@ -195,12 +195,12 @@ class _CellFunction(torch.autograd.Function):
         tensors, parameters = dict(zip(ctx.names, saved, strict=False)), saved[len(ctx.names) :]
         input0, mix = tensors["input0"], tensors["mix"]
         n, h, w, channels = tensors["output"].shape
-        tensors["grad_output"] = buffer((n, h, w, channels), grad.dtype)  # its own: the native step adds to it
+        tensors["grad_output"] = grad.new_empty(n, h, w, channels)  # its own: the native step adds to it
         nodes = tensors["grad_output"].view(n, h, w, plan.nodes, -1)
         nodes[..., plan.channels :] = 0
         nodes[..., : plan.channels] = grad.permute(0, 2, 3, 1).unflatten(3, (plan.nodes, plan.channels))
         for name in ("grad_input0", "grad_input1"):
-            tensors[name] = buffer(input0.shape, grad.dtype).zero_()
+            tensors[name] = torch.zeros_like(input0)
         tensors["grad_mix"] = torch.zeros_like(mix) if wanted[5] else None
         gradients = gradients_like(parameters, wanted[6:])
         _call(plan, tensors, parameters, gradients, training=ctx.training, backward=True)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from CyDAS.models.native.tensors import buffer, function, gradients_like, is_native, padded, pointer, to_nchw, to_nhwc
+from CyDAS.models.native.tensors import function, gradients_like, is_native, padded, pointer, to_nchw, to_nhwc
 
 
 class _Call(ctypes.Structure):
@@ -71,7 +71,7 @@ def _forward(norm, training: bool, keep: bool, x: Tensor, parameters) -> tuple[T
     stride = 1 if parameters[1] is None else 2
     image = to_nhwc(x)
     shape = len(image), image.shape[1] // stride, image.shape[2] // stride, padded(norm.num_features)
-    output, z = buffer(shape, x.dtype), buffer(shape, x.dtype) if keep else None
+    output, z = x.new_empty(shape), x.new_empty(shape) if keep else None
     mean, inv_std = x.new_empty(2, shape[-1])
     tensors = {"input": image, "z": z, "mean": mean, "inv_std": inv_std}
     _run(norm, training, tensors | {"output": output}, parameters, [None] * 4, shape, backward=False)
@@ -98,7 +98,7 @@ class _Projection(torch.autograd.Function):
         image = tensors["input"]
         tensors["grad_output"] = to_nhwc(grad)
         if wanted[2]:
-            tensors["grad_input"] = buffer(image.shape, image.dtype)
+            tensors["grad_input"] = torch.empty_like(image)
             if parameters[1] is not None:
                 tensors["grad_input"].zero_()  # not every pixel is read with a stride
         _run(ctx.norm, ctx.training, tensors, parameters, gradients, tensors["z"].shape, backward=True)

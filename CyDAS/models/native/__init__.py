@@ -31,7 +31,9 @@ def library() -> ctypes.CDLL | None:
         logger.info("native kernels are switched off (CYDAS_NATIVE=0): plain PyTorch")
         return None
     try:
-        return ctypes.CDLL(str(_build()))
+        library = ctypes.CDLL(str(_build()))
+        library.cydas_keep_memory()
+        return library
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:  # RuntimeError: there is no home folder
         output = getattr(error, "stderr", None) or str(error)
         logger.warning("no native kernels, plain PyTorch instead (slower, same results): %s", output.strip()[-300:])

@@ -1,7 +1,6 @@
 // The library's functions, called from Python through ctypes.
 #include <malloc.h>
 #include <sys/mman.h>
-#include <cstdlib>
 #include "cell.h"
 #include "projection.h"
 
@@ -18,6 +17,7 @@ static void run(const Cell<T>& cell, bool backward) {
     const size_t image = cell.n * cell.h * cell.w * cell.c;
     if (!backward) {
         advise(cell.output, image * cell.nodes);
+        advise(cell.z, image * cell.n_units);
     } else {
         advise(cell.grad_input0, image * cell.stride * cell.stride);
         advise(cell.grad_input1, image * cell.stride * cell.stride);
@@ -33,13 +33,12 @@ static void project(const ProjectionCall<T>& call, bool backward) {
 }
 
 extern "C" {
-void* cydas_allocate(size_t bytes) {
-    const size_t page = 1 << 21;
-    void* data = std::aligned_alloc(bytes < page ? 64 : page, (bytes + page - 1) / page * page);
-    if (data) advise(static_cast<char*>(data), bytes);
-    return data;
+// Memory that PyTorch frees stays with the process: fresh pages are cleared one by one, which takes long.
+void cydas_keep_memory() {
+    mallopt(M_MMAP_THRESHOLD, 1 << 25);  // the most that glibc allows
+    mallopt(M_TRIM_THRESHOLD, 1 << 30);
+    mallopt(M_TOP_PAD, 64 << 20);
 }
-void cydas_release(void* data) { std::free(data); }
 void cydas_cell_float32(const Cell<float>* cell, int backward) { run(*cell, backward); }
 void cydas_cell_float64(const Cell<double>* cell, int backward) { run(*cell, backward); }
 void cydas_projection_float32(const ProjectionCall<float>* call, int backward) { project(*call, backward); }

@@ -1,10 +1,6 @@
-"""Tensors as the native kernels take them: NHWC, channels a multiple of 4, large buffers used again and again."""
+"""Tensors as the native kernels take them: NHWC, channels a multiple of 4."""
 
-import ctypes
-import weakref
-from collections import defaultdict
 from collections.abc import Sequence
-from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +8,6 @@ from torch import Tensor, nn
 from CyDAS.models.native import library
 
 SUFFIXES = {torch.float32: "float32", torch.float64: "float64"}
-#: Below this size (bytes) PyTorch's own allocator is as fast.
-LARGE = 1 << 20
-
-_free: dict[int, list[int]] = defaultdict(list)
 
 
 def is_native(x: Tensor) -> bool:
@@ -63,37 +55,3 @@ def gradients_like(parameters: Sequence[Tensor | None], wanted: Sequence[bool]) 
     flat = chosen[0].new_empty(sum(p.numel() for p in chosen))
     pieces = iter(torch._utils._unflatten_dense_tensors(flat, chosen))
     return [next(pieces) if want else None for want in wanted]
-
-
-def buffer(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """An uninitialised tensor. A large one takes the memory of an earlier one of its size that nobody holds any more.
-
-    Memory fresh from the system is cleared page by page, which takes as long as much of the arithmetic.
-    """
-    size = prod(shape) * dtype.itemsize
-    if size < LARGE:
-        return torch.empty(shape, dtype=dtype)
-    address = _take(size)
-    lease = (ctypes.c_char * size).from_address(address)  # lives as long as the tensor's storage
-    weakref.finalize(lease, _free[size].append, address).atexit = False
-    return torch.frombuffer(lease, dtype=dtype).view(shape)
-
-
-def _take(size: int) -> int:
-    """The address of ``size`` bytes that nobody holds. Where new memory is needed, idle buffers of other sizes go."""
-    try:
-        return _free[size].pop()
-    except IndexError:
-        release_buffers()
-    library().cydas_allocate.restype = ctypes.c_void_p
-    address = library().cydas_allocate(ctypes.c_size_t(size))
-    if not address:
-        raise MemoryError(f"no memory for a buffer of {size} bytes")
-    return address
-
-
-def release_buffers() -> None:
-    """Give the memory of all idle buffers back to the system."""
-    for addresses in list(_free.values()):
-        while addresses:
-            library().cydas_release(ctypes.c_void_p(addresses.pop()))
