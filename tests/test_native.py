@@ -283,7 +283,7 @@ def test_processes_may_compile_at_once(monkeypatch, tmp_path):
     """Each finds a whole library, and nothing half-written stays."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     code = "import torch; from CyDAS.models import native; native.FLAGS = ('-O0', *native.FLAGS[2:])"
-    code += "; assert native.library().cydas_allocate"
+    code += "; assert native.library().cydas_cell_float32"
     children = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
     assert [child.wait() for child in children] == [0, 0]
     assert len(list((tmp_path / "cydas").iterdir())) == 1
