@@ -6,6 +6,9 @@ from pathlib import Path
 if __package__ in (None, ""):  # started as a file: the package lies one level up
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+import CyDAS  # noqa: F401  before torch: it says how long waiting threads spin
+
+# isort: split
 from torch import nn
 from torch.optim import Optimizer
 
@@ -47,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
     train = data.train_batches(range(data.train_size), cutout_length=config.cutout_length, stream=3)
     test = data.test_batches()
     network = RetrainNetwork(layout, architecture, config.aux_weight > 0, config.grad_checkpointing)
-    bare = count_parameters(network) - (count_parameters(network.aux_head) if network.aux_head else 0)
+    bare = network.count_parameters()
     macs = count_macs(network, (layout.input_channels, layout.image_size, layout.image_size))
     resume_file = run.find_file(config.resume_name, folder)
     checkpoint = load_checkpoint(resume_file) if config.resume else None
@@ -72,8 +75,7 @@ def main(arguments: list[str] | None = None) -> None:
     if checkpoint:
         log.last_checkpoint = resume_file
         check_genotype(checkpoint, architecture, config.layer_num, resume_file)
-        run.check_continuation(checkpoint.get("config", {}), config, resume_file, "epochs")
-        training.resume(checkpoint, resume_file, process)
+        training.resume(checkpoint, config, resume_file, process)
     else:
         run.seed_everything(config.seed + process.rank)  # from here on the processes' choices differ
     about = {"config": run.plain(config), "genotype": genotype_strings(architecture), "n_classes": data.n_classes}
@@ -158,9 +160,10 @@ class Training:
             save_checkpoint(folder / "best.pth.tar", weights)
         return path
 
-    def resume(self, state: dict, path: Path, process: Process) -> None:
-        """Go on from a checkpoint's content. Raises :class:`CydasError` where it is none, or of another network."""
+    def resume(self, state: dict, config: RetrainConfig, path: Path, process: Process) -> None:
+        """Go on from a checkpoint's content. Raises :class:`CydasError` where it is none, or of another training."""
         with refusing(f"checkpoint {path} is not one to resume a training from"):
+            run.check_continuation(state["config"], config, path, "epochs")
             load_weights(self.network, state["model_main"], path)
             self.optimiser.load_state_dict(state["optimizer"])
             self.precision.scaler.load_state_dict(state["scaler"])

@@ -6,6 +6,9 @@ from pathlib import Path
 if __package__ in (None, ""):  # started as a file: the package lies one level up
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+import CyDAS  # noqa: F401  before torch: it says how long waiting threads spin
+
+# isort: split
 from CyDAS.config import SearchConfig, parse
 from CyDAS.data import load_data
 from CyDAS.engine.cycle import CyclicSearch

@@ -7,7 +7,11 @@ from typing import Any
 if __package__ in (None, ""):  # started as a file: the package lies one level up
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+import CyDAS  # noqa: F401  before torch: it says how long waiting threads spin
+
+# isort: split
 import torch
+from torch import Tensor
 
 from CyDAS.config import EvaluationConfig, parse, take_over
 from CyDAS.data import load_data
@@ -15,13 +19,13 @@ from CyDAS.engine.optim import Precision
 from CyDAS.engine.supervised import evaluate
 from CyDAS.models.fuse import fold_batch_norms
 from CyDAS.models.nasnet import RetrainNetwork
-from CyDAS.models.native import library
+from CyDAS.models.native.tensors import is_native
 from CyDAS.spaces.darts import Architecture, check_genotype, load_architecture, make_layout, parse_architecture
 from CyDAS.utils import run
 from CyDAS.utils.checkpoint import load_checkpoint, load_weights
 from CyDAS.utils.distributed import place, stop_process
 from CyDAS.utils.errors import CydasError, run_program
-from CyDAS.utils.profile import count_macs, count_parameters
+from CyDAS.utils.profile import count_macs
 
 #: Settings of the network and its data that a test takes from the checkpoint unless they are given.
 FROM_CHECKPOINT = (
@@ -45,10 +49,11 @@ def main(arguments: list[str] | None = None) -> None:
     auxiliary = any("aux_head." in str(key) for key in weights)
     network = RetrainNetwork(layout, architecture, auxiliary)
     load_weights(network, weights, path)
-    parameters = count_parameters(network) - (count_parameters(network.aux_head) if auxiliary else 0)
-    macs = count_macs(network, (layout.input_channels, layout.image_size, layout.image_size))
+    parameters = network.count_parameters()
+    image_shape = layout.input_channels, layout.image_size, layout.image_size
+    macs = count_macs(network, image_shape)
     network = place(network, config, process.device).eval()
-    make_fast(network, config, process.device)
+    make_fast(network, config, torch.zeros(1, *image_shape, device=process.device))
     accuracy = evaluate(network, data.test_batches(), Precision(process.device, config.use_amp, config.amp_dtype))
     if process.is_main:
         print(f"{path}: {parameters / 1e6:.3f} M parameters, {macs / 1e6:.1f} M multiply-accumulates")
@@ -59,9 +64,12 @@ def main(arguments: list[str] | None = None) -> None:
     stop_process()
 
 
-def make_fast(network: RetrainNetwork, config: EvaluationConfig, device: torch.device) -> None:
-    """Fold batch norms and compile, as the flags say. Native cells apply batch norms in passing: no folding."""
-    native = device.type == "cpu" and not (config.use_amp or config.compile) and library() is not None
+def make_fast(network: RetrainNetwork, config: EvaluationConfig, images: Tensor) -> None:
+    """Fold batch norms and compile, as the flags say, for ``images`` of this kind.
+
+    Native cells apply batch norms in passing: there is nothing to fold.
+    """
+    native = is_native(images) and not (config.use_amp or config.compile)
     if config.fuse and not native:
         fold_batch_norms(network)
     if config.compile:

@@ -237,6 +237,25 @@ def test_programs_start_from_the_repository_root(program, how):
     assert "--init_channels" in result.stdout
 
 
+@pytest.mark.parametrize("program", ["search", "retrain", "test"])
+def test_programs_say_how_threads_wait_before_torch_is_imported(program):
+    """OpenMP reads it once; without it one more busy program on the cores slows a step down a hundredfold."""
+    code = f"""
+import os, runpy, sys
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            sys.meta_path.remove(self)
+            print("torch finds", os.environ.get("GOMP_SPINCOUNT"))
+sys.meta_path.insert(0, Watch())
+sys.argv = ["{program}", "--help"]
+runpy.run_path("CyDAS/{program}.py", run_name="__main__")
+"""
+    environment = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert "torch finds 10000" in result.stdout, result.stderr
+
+
 @pytest.mark.parametrize(
     ("program", "flags", "word"),
     [
