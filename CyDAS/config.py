@@ -70,10 +70,16 @@ class CommonConfig:
 
 
 @dataclass
-class SearchConfig(CommonConfig):
-    """Flags of ``search.py``."""
+class TrainingConfig(CommonConfig):
+    """Flags of the programs that train."""
 
     grad_checkpointing: bool = flag(False, "compute each cell again in the backward pass: less memory, more time")
+
+
+@dataclass
+class SearchConfig(TrainingConfig):
+    """Flags of ``search.py``."""
+
     # search network
     w_lr: float = flag(0.05, "learning rate of the search network (SGD)", above=0)
     w_lr_min: float = flag(0.001, "learning rate that --lr_schedule cosine ends at, for both networks", at_least=0)
@@ -133,12 +139,11 @@ class FoundNetworkConfig(CommonConfig):
 
 
 @dataclass
-class RetrainConfig(FoundNetworkConfig):
+class RetrainConfig(FoundNetworkConfig, TrainingConfig):
     """Flags of ``retrain.py``."""
 
     cell_file: Path | None = flag(None, "genotype to train (default: OUTPUT_DIR/search/NAME/genotype.json)")
     resume_name: str = flag("retrain_resume.pth.tar", "checkpoint of --resume: a path, or a file in the run's folder")
-    grad_checkpointing: bool = flag(False, "compute each cell again in the backward pass: less memory, more time")
     lr: float = flag(0.025, "learning rate (SGD, cosine to 0)", above=0)
     momentum: float = flag(0.9, "momentum of SGD", at_least=0, below=1)
     weight_decay: float = flag(

@@ -8,7 +8,6 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FIXTURES = Path(os.environ.get("CYDAS_FIXTURES", ROOT.parent / "shared/fixtures/equivalence.pt"))
 SPEC = Path(os.environ.get("CYDAS_SPEC", ROOT.parent / "shared/spec"))
-DATA = Path(os.environ.get("CYDAS_DATA", ROOT.parent / "shared/data"))
 
 
 @pytest.fixture(scope="session")

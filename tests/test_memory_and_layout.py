@@ -11,7 +11,7 @@ from CyDAS.models.fuse import fold_batch_norms
 from CyDAS.models.genotype import random_genotype
 from CyDAS.models.layout import Layout
 from CyDAS.models.nasnet import RetrainNetwork
-from CyDAS.models.native import library
+from CyDAS.models.native import library, tensors
 from CyDAS.spaces import DartsSpace
 
 LAYOUT = Layout(init_channels=4, stem_multiplier=1, image_size=16)
@@ -23,8 +23,7 @@ def path(request, monkeypatch):
     if request.param == "native" and library() is None:
         pytest.skip("no C++ compiler here")
     if request.param == "plain":
-        for module in ("mixed", "projection"):
-            monkeypatch.setattr(f"CyDAS.models.{module}.is_native", lambda x: False)
+        monkeypatch.setattr(tensors, "library", lambda: None)
 
 
 def make_network(**options):

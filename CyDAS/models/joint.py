@@ -58,8 +58,8 @@ class JointNetwork(nn.Module):
         self.grad_checkpointing = grad_checkpointing
 
     def set_evaluation(self, stages: nn.ModuleList) -> None:
-        """Put in the cells of a new evaluation network."""
-        self.nas_layers = stages.to(self.fc_nas.weight.device)
+        """Put in the cells of a new evaluation network, which must lie on this network's device (see ``place``)."""
+        self.nas_layers = stages
 
     def parameters_of(self, role: str) -> list[nn.Parameter]:
         """The parameters that an update of ``search``, ``evaluation`` or ``alphas`` changes; frozen ones left out.

@@ -124,6 +124,10 @@ class RetrainNetwork(nn.Module):
             features = layout.stage_output(layout.layer_num - 2)
             self.aux_head = AuxiliaryHead(*features, layout.n_classes, layout.model_type)
 
+    def count_parameters(self) -> int:
+        """Parameters of the network that is used in the end: without the auxiliary head."""
+        return sum(p.numel() for name, p in self.named_parameters() if not name.startswith("aux_head."))
+
     def set_drop_path(self, p: float) -> None:
         """Probability with which every chosen operation but a stride-1 skip is dropped, per sample."""
         for module in self.modules():

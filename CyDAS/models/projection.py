@@ -34,11 +34,8 @@ def project(x: Tensor, convolutions: list[nn.Conv2d], norm: nn.BatchNorm2d) -> T
 
     ``x``: [N, C_in, H, W]. None where the native step does not apply; PyTorch says what is wrong, if anything is.
     """
-    stride = len(convolutions)
-    n, channels, height, width = x.shape
-    fits = channels == convolutions[0].in_channels and height % stride == width % stride == 0
-    enough = not norm.training or n * height * width // stride**2 >= 2
-    if not (fits and enough and is_native(x) and is_plain_norm(norm) and x.dtype == norm.running_mean.dtype):
+    fits = x.shape[1] == convolutions[0].in_channels and is_native(x, len(convolutions), norm.training)
+    if not (fits and is_plain_norm(norm) and x.dtype == norm.running_mean.dtype):
         return None
     weights = [convolution.weight for convolution in convolutions] + [None] * (2 - len(convolutions))
     parameters = *weights, norm.weight, norm.bias

@@ -67,11 +67,11 @@ def load_weights(module: nn.Module, weights: dict[str, Tensor], source: Path) ->
 
 def random_states() -> list[dict[str, Any]]:
     """The state of every random generator of every process; every process must call it."""
-    version, keys, *rest = random.getstate()[0], list(random.getstate()[1]), random.getstate()[2]
+    version, keys, python_gauss = random.getstate()
     name, array, position, has_gauss, gauss = np.random.get_state()
     return gather(
         {
-            "python": [version, keys, *rest],
+            "python": [version, list(keys), python_gauss],
             "numpy": [name, torch.from_numpy(array.astype(np.int64)), position, has_gauss, gauss],
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,

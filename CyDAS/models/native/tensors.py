@@ -10,10 +10,19 @@ from CyDAS.models.native import library
 SUFFIXES = {torch.float32: "float32", torch.float64: "float64"}
 
 
-def is_native(x: Tensor) -> bool:
-    """Whether the native kernels apply: float32 or float64 on a CPU, neither autocast nor tracing, and a library."""
+def is_native(x: Tensor, stride: int = 1, training: bool = False) -> bool:
+    """Whether the native kernels apply to images ``x``, [N, C, H, W], that are halved with ``stride`` 2.
+
+    They take float32 or float64 on a CPU, outside of autocast and tracing, where there is a library. Odd sizes, and
+    training on a single value, are left to PyTorch, which says what is wrong with them.
+    """
+    n, _, height, width = x.shape
+    fits = height % stride == width % stride == 0
+    enough = not training or n * height * width // stride**2 >= 2
     return (
-        not torch.compiler.is_compiling()
+        fits
+        and enough
+        and not torch.compiler.is_compiling()
         and x.dtype in SUFFIXES
         and x.device.type == "cpu"
         and not torch.is_autocast_enabled("cpu")
