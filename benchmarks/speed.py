@@ -78,12 +78,13 @@ def batch(size: int) -> tuple[Tensor, Tensor]:
 def make_search(side: str, channels: int, **flags) -> CyclicSearch:
     """A search with an evaluation network of the published cell; both sides get the same weights."""
     torch.manual_seed(0)
-    space = SPACES[side](Layout(init_channels=channels), repeat_cell=True, ensemble_param=True, fix_head=True)
-    joint = space.build().train()
-    space.set_evaluation(joint, load_architecture(CELL, 3))
-    torch.manual_seed(2)
-    for parameter in joint.parameters():
-        torch.nn.init.normal_(parameter, std=0.05)
+    weights = None
+    for kind in ("cydas", "plain") if side == "plain" else ("cydas",):
+        space = SPACES[kind](Layout(init_channels=channels), repeat_cell=True, ensemble_param=True, fix_head=True)
+        joint = space.build().train()
+        space.set_evaluation(joint, load_architecture(CELL, 3))
+        joint.load_state_dict(weights or joint.state_dict())
+        weights = joint.state_dict()
     config = SearchConfig(search_iter=32, pretrain_epochs=2, search_iter_epochs=1, w_lr=0.08, nasnet_lr=0.08,
                           interactive_type=3, regular=True, regular_ratio=0.667, **flags)  # fmt: skip
     return SEARCHES[side](space, joint, config, Precision(CPU, False, "bf16"))
@@ -121,14 +122,27 @@ def search_step(channels: int, size: int) -> Callable[[str], Action]:
 
 
 def make_retrain(side: str, channels: int) -> RetrainNetwork:
+    """The published cell's network, without drop path; both sides get the same weights."""
     torch.manual_seed(0)
-    kind = plain.PlainRetrainNetwork if side == "plain" else RetrainNetwork
-    network = kind(Layout(init_channels=channels), load_architecture(CELL, 3), auxiliary=True)
-    torch.manual_seed(2)
-    for parameter in network.parameters():
-        torch.nn.init.normal_(parameter, mean=0.02, std=0.05)
-    network.set_drop_path(0.0)
+    arguments = Layout(init_channels=channels), load_architecture(CELL, 3), True
+    network = RetrainNetwork(*arguments)
+    take_statistics(network)
+    if side == "plain":
+        weights = network.state_dict()
+        network = plain.PlainRetrainNetwork(*arguments)
+        network.load_state_dict(weights)
     return network
+
+
+@torch.no_grad()
+def take_statistics(network: torch.nn.Module) -> None:
+    """Set the running statistics to those of a batch: with a new network's, nothing would reach the logits."""
+    norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
+    network.train()(batch(16)[0])
+    for norm in norms:
+        norm.momentum = 0.1
 
 
 def retrain(channels: int, size: int) -> Callable[[str], Action]:
