@@ -6,7 +6,7 @@ import operator
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from CyDAS.utils.errors import CydasError
 
@@ -60,11 +60,13 @@ class CommonConfig:
     use_aa: bool = flag(False, "AutoAugment, with the policy of CIFAR-10 or of ImageNet")
     batch_size: int = flag(128, "images per step and process", at_least=2)
     # network
+    space: str = flag("darts", "cells: those of DARTS, or of NATS-Bench's topology space", ("darts", "nats"))
+    cells_per_stage: int = flag(5, "cells of a stage of the nats networks", at_least=1)
     model_type: str | None = flag(
         None, "macro-structure (default: imagenet for 224-pixel images, else cifar)", ("cifar", "imagenet")
     )
     init_channels: int = flag(16, "channels of a node in the first stage")
-    stem_multiplier: int = flag(3, "stem channels per init channel")
+    stem_multiplier: int = flag(3, "stem channels per init channel (darts)")
     layer_num: int = flag(3, "number of stages")
     res_stem: bool = flag(False, "ResNet stem, reductions at the start of a stage (model_type imagenet)")
 
@@ -105,6 +107,9 @@ class SearchConfig(TrainingConfig):
     )
     search_iter: int = flag(5, "rounds in all: warm-up rounds and cycles; must exceed --pretrain_epochs")
     search_iter_epochs: int = flag(5, "epochs of joint learning in a cycle", at_least=1)
+    method: str = flag(
+        "cdarts", "cdarts, or darts: the alphas are trained on val by the search network alone", ("cdarts", "darts")
+    )
     # joint learning
     loss_alpha: float = flag(1.0, "weight of distillation; the classification losses are divided by it", above=0)
     loss_T: float = flag(2.0, "temperature of distillation", above=0)
@@ -115,6 +120,13 @@ class SearchConfig(TrainingConfig):
     regular: bool = flag(False, "penalise operations without weights (L1 of their alphas)")
     regular_ratio: float = flag(0.5, "share of the cycles after which the penalty has fallen to 0", above=0)
     regular_coeff: float = flag(5.0, "the penalty's factor at the start", at_least=0)
+    # what is known of the answer
+    nats_table: Path | None = flag(
+        None, "table of NATS-Bench accuracies: those of the current cell go to the log, never into a decision"
+    )
+    # several searches
+    seeds: list[int] | None = flag(None, "run one search for each seed, as NAME-seedN, and report mean and deviation")
+    jobs: int = flag(1, "searches of --seeds that run at a time", at_least=1)
 
     def check(self) -> None:
         """Raise :class:`CydasError` for values that make no search."""
@@ -123,6 +135,10 @@ class SearchConfig(TrainingConfig):
                 f"--search_iter {self.search_iter} counts the {self.pretrain_epochs} warm-up rounds of "
                 "--pretrain_epochs, so no cycle is left: raise --search_iter above it"
             )
+        if self.nats_table and self.space != "nats":
+            raise CydasError("--nats_table knows the cells of --space nats only")
+        if self.seeds and (len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0):
+            raise CydasError(f"--seeds must be different numbers of at least 0, not {self.seeds}")
 
 
 @dataclass
@@ -146,10 +162,11 @@ class RetrainConfig(FoundNetworkConfig, TrainingConfig):
     resume_name: str = flag("retrain_resume.pth.tar", "checkpoint of --resume: a path, or a file in the run's folder")
     lr: float = flag(0.025, "learning rate (SGD, cosine to 0)", above=0)
     momentum: float = flag(0.9, "momentum of SGD", at_least=0, below=1)
+    nesterov: bool = flag(False, "Nesterov's momentum")
     weight_decay: float = flag(
         5e-4, "weight decay (CIFAR: 3e-4 for networks of up to 3.5 M parameters, unless given)", at_least=0
     )
-    grad_clip: float = flag(5.0, "largest gradient norm of an update", above=0)
+    grad_clip: float = flag(5.0, "largest gradient norm of an update; 0 for no limit", at_least=0)
     epochs: int = flag(600, "epochs in all", at_least=1)
     warmup_epochs: int = flag(
         5, "epochs with a linear start of the learning rate, for global batches above 256", at_least=0
@@ -231,10 +248,24 @@ def take_over(config: CommonConfig, given: set[str], saved: Any, names: tuple[st
             )
 
 
+def to_arguments(config: CommonConfig, names: set[str]) -> list[str]:
+    """The flags ``names`` as a command line that says the same."""
+    arguments = []
+    for name in sorted(names):
+        value = getattr(config, name)
+        if isinstance(value, bool):
+            arguments.append(f"--{name}" if value else f"--no-{name}")
+        elif value is not None:
+            arguments += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+    return arguments
+
+
 def _add_flag(parser: argparse.ArgumentParser, item, hint) -> None:
     assert item.default is not MISSING
     optional = isinstance(hint, UnionType)
     kind = get_args(hint)[0] if optional else hint
+    many = get_origin(kind) is list
+    kind = get_args(kind)[0] if many else kind
     text = item.metadata["help"]
     if kind is bool:
         text += f" (default: {'on' if item.default else 'off'})"
@@ -244,5 +275,7 @@ def _add_flag(parser: argparse.ArgumentParser, item, hint) -> None:
         options = {"type": kind, "choices": item.metadata["choices"]}
         if item.metadata["choices"] is None:
             options["metavar"] = {Path: "PATH", str: "TEXT", int: "N", float: "X"}[kind]
+        if many:
+            options["nargs"] = "+"
     # A flag that is not given leaves no trace, so that the set of given flags can be told.
     parser.add_argument(f"--{item.name}", help=text.replace("%", "%%"), default=argparse.SUPPRESS, **options)

@@ -16,8 +16,7 @@ from CyDAS.config import RetrainConfig, parse
 from CyDAS.data import ImagesInFolders, load_data
 from CyDAS.engine.optim import Precision, retrain_lr, sgd
 from CyDAS.engine.supervised import Accuracy, evaluate, train_epoch
-from CyDAS.models.nasnet import RetrainNetwork
-from CyDAS.spaces.darts import check_genotype, genotype_strings, load_architecture, make_layout
+from CyDAS.spaces import check_genotype, load_architecture, make_space
 from CyDAS.utils import run
 from CyDAS.utils.checkpoint import (
     load_checkpoint,
@@ -41,15 +40,16 @@ def main(arguments: list[str] | None = None) -> None:
     config, given = parse(RetrainConfig, "Train the architecture of a genotype file.", arguments)
     folder = config.output_dir / "retrain" / config.name
     cell_file = config.cell_file or config.output_dir / "search" / config.name / "genotype.json"
-    architecture = load_architecture(cell_file, config.layer_num)
+    architecture = load_architecture(cell_file, config.layer_num, config.space)
     process = run.start(config)
     data = load_data(config, process)
     if isinstance(data, ImagesInFolders) and "cutout_length" not in given:
         config.cutout_length = 0
-    layout = make_layout(config, data)
+    space = make_space(config, data)
+    layout = space.layout
     train = data.train_batches(range(data.train_size), cutout_length=config.cutout_length, stream=3)
     test = data.test_batches()
-    network = RetrainNetwork(layout, architecture, config.aux_weight > 0, config.grad_checkpointing)
+    network = space.retrain_network(architecture, config.aux_weight > 0)
     bare = network.count_parameters()
     macs = count_macs(network, (layout.input_channels, layout.image_size, layout.image_size))
     resume_file = run.find_file(config.resume_name, folder)
@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
     log.info("genotype %s", cell_file)
     log.info("network: %.3f M parameters (%.3f M with auxiliary head), %.1f M multiply-accumulates",
              bare / 1e6, count_parameters(network) / 1e6, macs / 1e6)  # fmt: skip
-    if config.dataset in ("cifar10", "cifar100"):
+    if config.space == "darts" and config.dataset in ("cifar10", "cifar100"):
         apply_size_rule(config, given, bare, log)
     if process.is_main:
         run.record(folder, config, process)
@@ -70,15 +70,15 @@ def main(arguments: list[str] | None = None) -> None:
     copy_from_main(network)
     if config.compile:
         network.compile(mode=config.compile_mode)
-    optimiser = sgd(list(network.parameters()), config.lr, config.momentum, config.weight_decay)
+    optimiser = sgd(list(network.parameters()), config.lr, config.momentum, config.weight_decay, config.nesterov)
     training = Training(network, optimiser, Precision(process.device, config.use_amp, config.amp_dtype))
     if checkpoint:
         log.last_checkpoint = resume_file
-        check_genotype(checkpoint, architecture, config.layer_num, resume_file)
+        check_genotype(checkpoint, architecture, config, resume_file)
         training.resume(checkpoint, config, resume_file, process)
     else:
         run.seed_everything(config.seed + process.rank)  # from here on the processes' choices differ
-    about = {"config": run.plain(config), "genotype": genotype_strings(architecture), "n_classes": data.n_classes}
+    about = {"config": run.plain(config), "genotype": space.to_strings(architecture), "n_classes": data.n_classes}
 
     log.start_progress((config.epochs - training.epoch) * len(train))
     try:

@@ -11,16 +11,15 @@ import CyDAS  # noqa: F401  before torch: it says how long waiting threads spin
 
 # isort: split
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from CyDAS.config import EvaluationConfig, parse, take_over
 from CyDAS.data import load_data
 from CyDAS.engine.optim import Precision
 from CyDAS.engine.supervised import evaluate
 from CyDAS.models.fuse import fold_batch_norms
-from CyDAS.models.nasnet import RetrainNetwork
 from CyDAS.models.native.tensors import is_native
-from CyDAS.spaces.darts import Architecture, check_genotype, load_architecture, make_layout, parse_architecture
+from CyDAS.spaces import SPACES, check_genotype, load_architecture, make_space
 from CyDAS.utils import run
 from CyDAS.utils.checkpoint import load_checkpoint, load_weights
 from CyDAS.utils.distributed import place, stop_process
@@ -30,7 +29,7 @@ from CyDAS.utils.profile import count_macs
 #: Settings of the network and its data that a test takes from the checkpoint unless they are given.
 FROM_CHECKPOINT = (
     "dataset", "data_dir", "train_dir", "test_dir", "image_size", "n_classes", "input_channels",
-    "model_type", "init_channels", "stem_multiplier", "layer_num", "res_stem",
+    "space", "model_type", "init_channels", "stem_multiplier", "layer_num", "cells_per_stage", "res_stem",
 )  # fmt: skip
 
 
@@ -45,9 +44,10 @@ def main(arguments: list[str] | None = None) -> None:
     architecture = find_architecture(config, content, path)
     process = run.start(config)
     data = load_data(config, process, with_training=False)
-    layout = make_layout(config, data)
+    space = make_space(config, data)
+    layout = space.layout
     auxiliary = any("aux_head." in str(key) for key in weights)
-    network = RetrainNetwork(layout, architecture, auxiliary)
+    network = space.retrain_network(architecture, auxiliary)
     load_weights(network, weights, path)
     parameters = network.count_parameters()
     image_shape = layout.input_channels, layout.image_size, layout.image_size
@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
     stop_process()
 
 
-def make_fast(network: RetrainNetwork, config: EvaluationConfig, images: Tensor) -> None:
+def make_fast(network: nn.Module, config: EvaluationConfig, images: Tensor) -> None:
     """Fold batch norms and compile, as the flags say, for ``images`` of this kind.
 
     Native cells apply batch norms in passing: there is nothing to fold.
@@ -76,17 +76,17 @@ def make_fast(network: RetrainNetwork, config: EvaluationConfig, images: Tensor)
         network.compile(mode=config.compile_mode)
 
 
-def find_architecture(config: EvaluationConfig, content: dict[str, Any], path: Path) -> Architecture:
+def find_architecture(config: EvaluationConfig, content: dict[str, Any], path: Path) -> Any:
     """The genotype of ``--cell_file``, else the checkpoint's own."""
     if config.cell_file:
-        architecture = load_architecture(config.cell_file, config.layer_num)
-        check_genotype(content, architecture, config.layer_num, path)
+        architecture = load_architecture(config.cell_file, config.layer_num, config.space)
+        check_genotype(content, architecture, config, path)
         return architecture
     if "genotype" not in content:
         raise CydasError(
             f"checkpoint {path} does not say which architecture it is of: give its genotype with --cell_file"
         )
-    return parse_architecture(content["genotype"], config.layer_num, f"checkpoint {path}")
+    return SPACES[config.space].parse(content["genotype"], config.layer_num, f"checkpoint {path}")
 
 
 def run_main() -> None:

@@ -13,13 +13,15 @@ from torch.nn.utils import clip_grad_norm_
 
 from CyDAS.engine.cycle import CyclicSearch, ValLosses
 from CyDAS.engine.supervised import retrain_loss
+from CyDAS.models import nats
 from CyDAS.models.genotype import Cell, Genotype
 from CyDAS.models.joint import JointNetwork
 from CyDAS.models.layout import CellShape, Layout, State
 from CyDAS.models.nasnet import DropPath, RetrainNetwork
 from CyDAS.models.operations import OPERATIONS
 from CyDAS.models.supernet import Mixture
-from CyDAS.spaces.darts import Architecture, DartsSpace
+from CyDAS.spaces import DartsSpace, NatsSpace
+from CyDAS.spaces.darts import Architecture
 
 
 class Zero(nn.Module):
@@ -170,6 +172,77 @@ class PlainSpace(DartsSpace):
 
     def set_evaluation(self, joint: JointNetwork, architecture: Architecture) -> None:
         joint.set_evaluation(evaluation_stages(self.layout, architecture, self.bn_affine))
+
+
+class NorConv(nn.Module):
+    """ReLU, convolution, batch norm."""
+
+    def __init__(self, channels: int, kernel: int, affine: bool):
+        super().__init__()
+        convolution = nn.Conv2d(channels, channels, kernel, padding=kernel // 2, bias=False)
+        self.op = nn.Sequential(nn.ReLU(), convolution, nn.BatchNorm2d(channels, affine=affine))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.op(x)
+
+
+def make_nats_operation(name: str, channels: int, affine: bool) -> nn.Module:
+    operations: dict[str, Callable[[], nn.Module]] = {
+        "none": lambda: Zero(1),
+        "skip_connect": nn.Identity,
+        "nor_conv_1x1": lambda: NorConv(channels, 1, affine),
+        "nor_conv_3x3": lambda: NorConv(channels, 3, affine),
+        "avg_pool_3x3": lambda: nn.AvgPool2d(3, 1, padding=1, count_include_pad=False),
+    }
+    return operations[name]()
+
+
+class NatsSearchCell(nn.Module):
+    def __init__(self, channels: int, affine: bool):
+        super().__init__()
+        self.edges = nn.ModuleDict(
+            {
+                edge: nn.ModuleList(make_nats_operation(name, channels, affine) for name in nats.OPERATIONS)
+                for edge in nats.EDGE_NAMES
+            }
+        )
+
+    def forward(self, state: tuple[Tensor], mixture: Tensor) -> tuple[Tensor]:
+        nodes = [state[0]]
+        rows = iter(mixture)
+        for target in range(1, 4):
+            total = 0.0
+            for source in range(target):
+                weights, operations = next(rows), self.edges[f"{target}<-{source}"]
+                total = total + sum(w * o(nodes[source]) for w, o in zip(weights, operations, strict=True))
+            nodes.append(total)
+        return (nodes[3],)
+
+
+class NatsEvaluationCell(nn.Module):
+    def __init__(self, channels: int, architecture: nats.Architecture, affine: bool):
+        super().__init__()
+        self.architecture = architecture
+        self.layers = nn.ModuleList(make_nats_operation(name, channels, affine) for name in architecture.operations)
+
+    def forward(self, state: tuple[Tensor]) -> tuple[Tensor]:
+        nodes = [state[0]]
+        layers = iter(self.layers)
+        for target in range(1, 4):
+            nodes.append(sum(next(layers)(nodes[source]) for source in range(target)))
+        return (nodes[3],)
+
+
+class PlainNatsSpace(NatsSpace):
+    """The NATS-Bench space with plain cells in both networks."""
+
+    def build(self) -> JointNetwork:
+        joint = super().build()
+        joint.super_layers = nats.make_stages(self.layout, NatsSearchCell, self.bn_affine)
+        return joint
+
+    def set_evaluation(self, joint: JointNetwork, architecture: nats.Architecture) -> None:
+        joint.set_evaluation(nats.make_stages(self.layout, NatsEvaluationCell, architecture, True))
 
 
 class PlainRetrainNetwork(RetrainNetwork):

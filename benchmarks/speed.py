@@ -42,7 +42,7 @@ from CyDAS.engine.optim import Precision, sgd, update
 from CyDAS.engine.supervised import retrain_loss
 from CyDAS.models.layout import Layout
 from CyDAS.models.nasnet import RetrainNetwork
-from CyDAS.spaces.darts import DartsSpace, load_architecture
+from CyDAS.spaces import DartsSpace, load_architecture
 from CyDAS.utils.distributed import Process
 from CyDAS.utils.files import write_json
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from CyDAS.spaces.darts import draw_cells, load_architecture
+from CyDAS.spaces import load_architecture
+from CyDAS.spaces.darts import draw_cells
 
 if __name__ == "__main__":
     genotype_file, folder = Path(sys.argv[1]), Path(sys.argv[2])

@@ -8,10 +8,10 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from CyDAS.models.genotype import random_genotype
-from CyDAS.spaces.darts import genotype_strings
+from CyDAS.spaces import DartsSpace
 from CyDAS.utils.files import write_json
 
 if __name__ == "__main__":
     seed, path = int(sys.argv[1]), Path(sys.argv[2])
     genotype = random_genotype(torch.Generator().manual_seed(seed))
-    write_json(path, genotype_strings([genotype] * 3))
+    write_json(path, DartsSpace.to_strings([genotype] * 3))

@@ -11,7 +11,7 @@ from CyDAS.models.heads import auxiliary_pooling, distillation_pooling
 from CyDAS.models.layout import Layout, make_stem
 from CyDAS.models.nasnet import RetrainNetwork
 from CyDAS.models.supernet import make_search_stages
-from CyDAS.spaces.darts import DartsSpace, load_architecture
+from CyDAS.spaces import DartsSpace, load_architecture
 from CyDAS.utils.profile import count_macs, count_parameters
 
 CELLS = Path(__file__).resolve().parents[1] / "CyDAS/cells"

@@ -21,14 +21,15 @@ from CyDAS.models.genotype import discretise, parse_genotype
 from CyDAS.models.heads import AuxiliaryHead, DistillationHead
 from CyDAS.models.layout import Layout
 from CyDAS.models.nasnet import RetrainNetwork
+from CyDAS.models.nats import EDGE_NAMES, NatsLayout
+from CyDAS.models.nats import OPERATIONS as NATS_OPERATIONS
 from CyDAS.models.operations import OPERATIONS, SepConv, make_operation
 from CyDAS.models.weight_pool import WeightPool
-from CyDAS.spaces import DartsSpace
+from CyDAS.spaces import DartsSpace, NatsSpace
 
 ENTRIES = torch.load(FIXTURES, map_location="cpu", weights_only=True) if FIXTURES.exists() else {}
-#: Kinds of entries of search spaces that do not exist yet.
-ABSENT_SPACES = ("nb201",)
 LAYOUT_FIELDS = Layout.__dataclass_fields__
+NATS_LAYOUT_FIELDS = NatsLayout.__dataclass_fields__
 
 
 class Networks(NamedTuple):
@@ -37,19 +38,20 @@ class Networks(NamedTuple):
     space: type
     search: type
     retrain: type
+    nats_space: type
 
 
 @pytest.fixture(params=["cydas", "plain"])
 def networks(request):
     if request.param == "plain":
-        return Networks(plain.PlainSpace, plain.PlainSearch, plain.PlainRetrainNetwork)
-    return Networks(DartsSpace, CyclicSearch, RetrainNetwork)
+        return Networks(plain.PlainSpace, plain.PlainSearch, plain.PlainRetrainNetwork, plain.PlainNatsSpace)
+    return Networks(DartsSpace, CyclicSearch, RetrainNetwork, NatsSpace)
 
 
-def entries(kind):
-    """The entries of a kind as test parameters; one that skips with a clear word where there is no file."""
-    names = [name for name in ENTRIES if name.split("/")[0] == kind]
-    missing = pytest.mark.skip(reason=f"no entries of kind {kind} in {FIXTURES} (set CYDAS_FIXTURES)")
+def entries(*kinds):
+    """The entries of these kinds as test parameters; one that skips with a clear word where there is no file."""
+    names = [name for name in ENTRIES if name.split("/")[0] in kinds]
+    missing = pytest.mark.skip(reason=f"no entries of kind {kinds[0]} in {FIXTURES} (set CYDAS_FIXTURES)")
     return pytest.mark.parametrize("name", names or [pytest.param(None, marks=missing)])
 
 
@@ -90,6 +92,33 @@ def make_search(entry, space_type=DartsSpace):
     return space, joint
 
 
+def make_nats(entry, space_type):
+    """The joint network of a NATS-Bench entry with its weights, in float64, and its space."""
+    config = {"init_channels": 4, **entry["config"]}
+    layout = NatsLayout(**{key: value for key, value in config.items() if key in NATS_LAYOUT_FIELDS})
+    space = space_type(layout, **{key: value for key, value in config.items() if key not in NATS_LAYOUT_FIELDS})
+    joint = space.build()
+    space.set_evaluation(joint, space.parse(entry["arch"], 3, "entry"))
+    joint = joint.double()
+    weights = {
+        our_name(key): value
+        for key, value in double(entry["state_dict"]).items()
+        if not key.startswith("super_layers_pool")
+    }
+    missing, unexpected = joint.load_state_dict(weights, strict=False)
+    shared = ("fc_super.", "fc_nas.") if config.get("share_fc") else ()
+    assert [key for key in missing if not key.startswith(shared)] == [] and unexpected == []
+    return space, joint
+
+
+def our_name(key):
+    return key.replace("_arch_parameters", "super_layers_arch.alpha")
+
+
+def make_any(entry, networks):
+    return make_nats(entry, networks.nats_space) if "arch" in entry else make_search(entry, networks.space)
+
+
 def run_network(joint, network, x):
     output = joint(x, search=network == "super", evaluation=network == "nas")
     return output.search if network == "super" else output.evaluation
@@ -98,7 +127,7 @@ def run_network(joint, network, x):
 def test_no_entry_is_of_an_unknown_kind():
     if not ENTRIES:
         pytest.skip(f"no fixture file at {FIXTURES} (set CYDAS_FIXTURES)")
-    known = {"search", "retrain", "head", "op", "loss_interactive", "ce_label_smooth", "parse", "meta", *ABSENT_SPACES}
+    known = {"search", "retrain", "head", "op", "loss_interactive", "ce_label_smooth", "parse", "meta", "nb201"}
     assert {name.split("/")[0] for name in ENTRIES} <= known
 
 
@@ -166,11 +195,11 @@ def test_discretisation(name):
         assert connect == case["connect"], f"case {index}"
 
 
-@entries("search")
+@entries("search", "nb201")
 @pytest.mark.parametrize("network", ["super", "nas"])
 def test_search_outputs(name, network, networks):
     entry = double(ENTRIES[name])
-    _, joint = make_search(entry, networks.space)
+    _, joint = make_any(entry, networks)
     for mode in ("eval", "train"):
         output = run_network(joint.train(mode == "train"), network, entry["x"])
         for part, actual in (("logits", output.logits), ("em", output.kd_input)):
@@ -182,17 +211,18 @@ def test_search_outputs(name, network, networks):
         assert_close(buffers[key], expected, f"{name} {key}")
 
 
-@entries("search")
+@entries("search", "nb201")
 @pytest.mark.parametrize("network", ["super", "nas"])
 def test_search_gradients(name, network, networks):
     entry = double(ENTRIES[name])
-    _, joint = make_search(entry, networks.space)
+    _, joint = make_any(entry, networks)
     output = run_network(joint.train(), network, entry["x"])
     (classification_loss(output.logits, entry["y"]) + (output.kd_input**2).mean()).backward()
     parameters = dict(joint.named_parameters())
     if network == "super":
         gradients = {key: p.grad for key, p in parameters.items() if key.startswith("super_layers_arch.")}
-        expected = {f"super_layers_arch.{key}": value for key, value in entry["grad_arch"].items()}
+        expected = entry["grad_arch"] if isinstance(entry["grad_arch"], dict) else {"alpha": entry["grad_arch"]}
+        expected = {f"super_layers_arch.{key}": value for key, value in expected.items()}
         assert {key for key, value in gradients.items() if value is not None} == set(expected)
         for key, value in expected.items():
             assert_close(gradients[key], value, f"{name} {key}")
@@ -210,6 +240,16 @@ def test_search_discretisation(name):
     assert genotype == parse_genotype(entry["genotype"])
     for kind, cell in (("normal", genotype.normal), ("reduce", genotype.reduce)):
         assert [[[source, OPERATIONS.index(op)] for op, source in node] for node in cell] == connects[kind]
+
+
+@entries("nb201")
+def test_nats_architecture(name):
+    """Strings are read and written as they are, and the edges' operations are the entry's."""
+    entry = ENTRIES[name]
+    architecture = NatsSpace.parse(entry["arch"], 3, "entry")
+    assert str(architecture) == entry["arch"]
+    chosen = [NATS_OPERATIONS.index(operation) for operation in architecture.operations]
+    assert chosen == [entry["cell_connects"][edge] for edge in EDGE_NAMES]
 
 
 @entries("search")
@@ -246,14 +286,14 @@ def published_pool(weights):
     return states
 
 
-@entries("search")
+@entries("search", "nb201")
 def test_search_step(name, networks):
     """Two whole search steps: val update, train update, twice."""
     entry = double(ENTRIES[name])
     if "step" not in entry:
         pytest.skip("the entry holds no steps")
     step = entry["step"]
-    space, joint = make_search(entry, networks.space)
+    space, joint = make_any(entry, networks)
     joint.train()
     config = SearchConfig(**step["hyper"])
     search = networks.search(space, joint, config, Precision(torch.device("cpu"), False, "bf16"))
@@ -275,8 +315,9 @@ def test_search_step(name, networks):
             assert actual[key].item() == pytest.approx(value, rel=1e-8, abs=1e-8), key
     parameters = dict(joint.named_parameters())
     for key, expected in step["after_2_steps"].items():
-        assert_close(parameters[key], expected, key, tolerance=1e-6)
-    for key, expected in step["after_2_steps_arch_f64"].items():
+        assert_close(parameters[our_name(key)], expected, key, tolerance=1e-6)
+    alphas = step["after_2_steps_arch_f64"]
+    for key, expected in (alphas if isinstance(alphas, dict) else {"super_layers_arch.alpha": alphas}).items():
         assert_close(parameters[key], expected, key, tolerance=1e-8)
 
 

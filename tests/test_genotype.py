@@ -14,7 +14,8 @@ from CyDAS.models.genotype import (
     random_genotype,
 )
 from CyDAS.models.operations import CHOOSABLE
-from CyDAS.spaces.darts import DartsSpace, genotype_strings, load_architecture, parse_architecture
+from CyDAS.spaces import DartsSpace, load_architecture
+from CyDAS.spaces.darts import parse_architecture
 from CyDAS.utils.errors import CydasError
 
 CELLS = Path(__file__).resolve().parents[1] / "CyDAS/cells"
@@ -43,7 +44,7 @@ def test_the_seven_published_files_are_read():
     assert len(files) == 7
     for path in files:
         architecture = load_architecture(path, 3)
-        assert json.loads(path.read_text()) == genotype_strings(architecture)
+        assert json.loads(path.read_text()) == DartsSpace.to_strings(architecture)
     cifar = load_architecture(CELLS / "cifar_genotype.json", 3)[0]
     assert cifar.normal[3] == [("skip_connect", 0), ("skip_connect", 2)]
     assert cifar.reduce[0] == [("sep_conv_5x5", 1), ("max_pool_3x3", 0)]
@@ -130,10 +131,10 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_stages_must_fit_unless_all_are_alike():
     other = make_genotype([[("max_pool_3x3", 0), NODE[1]]] * 4, [NODE] * 4)
-    alike = genotype_strings([GENOTYPE] * 3)
+    alike = DartsSpace.to_strings([GENOTYPE] * 3)
     assert parse_architecture(alike, 4, "file") == [GENOTYPE] * 4
     with pytest.raises(CydasError, match="3 different stages, the network has 4"):
-        parse_architecture(genotype_strings([GENOTYPE, other, GENOTYPE]), 4, "file")
+        parse_architecture(DartsSpace.to_strings([GENOTYPE, other, GENOTYPE]), 4, "file")
 
 
 def test_operations_are_counted():

@@ -14,7 +14,7 @@ from CyDAS.models.layout import Layout
 from CyDAS.models.nasnet import RetrainNetwork
 from CyDAS.retrain import main as retrain
 from CyDAS.search import main as search
-from CyDAS.spaces.darts import load_architecture
+from CyDAS.spaces import load_architecture
 from CyDAS.test import main as evaluate
 from CyDAS.utils.checkpoint import load_checkpoint
 from CyDAS.utils.errors import CydasError

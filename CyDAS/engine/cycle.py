@@ -31,7 +31,7 @@ class Space(Protocol):
     def alpha_entropy(self, joint: JointNetwork) -> float: ...
     def describe(self, architecture: Any) -> dict[str, int]: ...
     def to_strings(self, architecture: Any) -> dict[str, str]: ...
-    def from_strings(self, strings: dict[str, str]) -> Any: ...
+    def parse(self, entries: Any, stages: int, source: str) -> Any: ...
 
 
 class ValLosses(NamedTuple):
@@ -126,6 +126,14 @@ class CyclicSearch:
         """The evaluation network alone on val: moves its weights and the stem."""
         return self._classify(x, y, "evaluation")
 
+    def alpha_update(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """The search network on val, as first-order DARTS has it: moves the architecture parameters alone."""
+        with self.precision.autocast():
+            logits = self.joint(x, evaluation=False, heads=False).search.logits
+        loss = classification_loss(logits, y)
+        norm = update(loss, [self.optimisers.alpha], self.config.w_grad_clip, self.precision.scaler)
+        return {"val/loss_search": loss, "val/top1_search": top1(logits, y), "val/gradient_norm": norm}
+
     def _classify(self, x: Tensor, y: Tensor, network: str) -> dict[str, Tensor]:
         is_search = network == "search"
         with self.precision.autocast():
@@ -151,7 +159,7 @@ class CyclicSearch:
         warmups_left = max(0, config.pretrain_epochs - self.round)
         cycles_left = config.search_iter - self.round - warmups_left
         log.info("search: %d warm-up rounds and %d cycles left, %d steps an epoch", warmups_left, cycles_left, steps)
-        cycle_epochs = config.nasnet_warmup + config.search_iter_epochs
+        cycle_epochs = config.search_iter_epochs + (config.nasnet_warmup if config.method == "cdarts" else 0)
         log.start_progress((warmups_left + cycles_left * cycle_epochs) * steps)
         for index in range(self.round, config.search_iter):
             if index < config.pretrain_epochs:
@@ -169,15 +177,17 @@ class CyclicSearch:
         self._epoch(name, train.epoch(self._data_epoch(index, 0), steps), lambda b: self.train_update(*b), steps, log)
 
     def _cycle(self, train: Batches, val: Batches, index: int, steps: int, log: RunLog) -> None:
-        """A new evaluation network, its own warm-up, then joint learning."""
+        """A new evaluation network, its own warm-up, then joint learning. With method darts, the search network alone."""
         config = self.config
         name = f"cycle {index + 1 - config.pretrain_epochs}/{config.search_iter - config.pretrain_epochs}"
-        self._set_evaluation(self.space.discretise(self.joint))
-        known = self.pool.fill(self.joint.nas_layers)
-        copy_from_main(self.joint)
-        self.optimisers = SearchOptimisers(self.joint, config)
-        log.info("%s: new evaluation network, %d of its operations go on from their earlier weights", name, known)
-        for epoch in range(config.nasnet_warmup):
+        cyclic = config.method == "cdarts"
+        if cyclic:
+            self._set_evaluation(self.space.discretise(self.joint))
+            known = self.pool.fill(self.joint.nas_layers)
+            copy_from_main(self.joint)
+            self.optimisers = SearchOptimisers(self.joint, config)
+            log.info("%s: new evaluation network, %d of its operations go on from their earlier weights", name, known)
+        for epoch in range(config.nasnet_warmup if cyclic else 0):
             self._set_lr(index, 0)
             batches = val.epoch(self._data_epoch(index, config.search_iter_epochs + epoch), steps)
             part = f"{name}, evaluation warm-up {epoch + 1}/{config.nasnet_warmup}"
@@ -198,7 +208,10 @@ class CyclicSearch:
 
     def _joint_step(self, batches: tuple[Batch, Batch], epoch: int) -> dict[str, Tensor]:
         train_batch, val_batch = batches
-        _, figures = self.val_update(*val_batch, epoch)
+        if self.config.method == "darts":
+            figures = self.alpha_update(*val_batch)
+        else:
+            _, figures = self.val_update(*val_batch, epoch)
         return figures | self.train_update(*train_batch)
 
     def _data_epoch(self, index: int, part: int) -> int:
@@ -243,7 +256,7 @@ class CyclicSearch:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go back to a saved state. Raises ``KeyError`` or ``RuntimeError`` where it is of another search."""
         if state["architecture"]:
-            self._set_evaluation(self.space.from_strings(state["architecture"]))
+            self._set_evaluation(self.space.parse(state["architecture"], self.config.layer_num, "checkpoint"))
         self.joint.load_state_dict(state["joint"])
         self.pool.load_state_dict(state["pool"])
         self.optimisers = SearchOptimisers(self.joint, self.config)

@@ -63,9 +63,11 @@ def _share_overflow(groups: Sequence[Sequence[Tensor]]) -> None:
             gradient += poison
 
 
-def sgd(parameters: Sequence[nn.Parameter], lr: float, momentum: float, weight_decay: float) -> SGD:
-    """SGD with momentum, not Nesterov's."""
-    return SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay)
+def sgd(
+    parameters: Sequence[nn.Parameter], lr: float, momentum: float, weight_decay: float, nesterov: bool = False
+) -> SGD:
+    """SGD with momentum."""
+    return SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
 
 
 class SearchOptimisers:

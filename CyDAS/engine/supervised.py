@@ -1,5 +1,6 @@
 """Training a found network on labels, and evaluating it."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -56,7 +57,7 @@ def train_epoch(
         with precision.autocast():
             output = network(images)
         loss = retrain_loss(output, targets, config.label_smooth, config.aux_weight)
-        norm = update(loss, [optimiser], config.grad_clip, precision.scaler)
+        norm = update(loss, [optimiser], config.grad_clip or math.inf, precision.scaler)
         figures = {"train/loss": loss, "train/top1": top1(output.logits, labels), "train/gradient_norm": norm}
         printed.add(figures, len(labels))
         whole.add(figures, len(labels))

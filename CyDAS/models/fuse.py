@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
 
-from CyDAS.models.nasnet import EvaluationCell
+from CyDAS.models import nasnet, nats
 from CyDAS.models.operations import FactorizedReduce
 
 
@@ -21,7 +21,7 @@ def fold_batch_norms(network: nn.Module) -> None:
             _fold_sequence(module)
         elif isinstance(module, FactorizedReduce):
             _fold_halves(module)
-        elif isinstance(module, EvaluationCell):
+        elif isinstance(module, nasnet.EvaluationCell | nats.EvaluationCell):
             module.use_formula()
 
 

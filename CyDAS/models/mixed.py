@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from CyDAS.models.native.tensors import function, gradients_like, is_native, padded, pointer, to_nhwc
-from CyDAS.models.operations import DilConv, FactorizedReduce, SepConv, Zero
+from CyDAS.models.operations import ConvUnit, DilConv, FactorizedReduce, SepConv, Zero
 from CyDAS.models.projection import is_plain_norm
 
 MAX_POOL, AVG_POOL, IDENTITY, CONVOLUTION = range(4)
@@ -23,21 +23,27 @@ MAX_POOL, AVG_POOL, IDENTITY, CONVOLUTION = range(4)
 class Operation(NamedTuple):
     """One operation on one edge of a cell."""
 
-    source: int  #: the state that it reads: 0 and 1 are the cell's inputs
+    source: int  #: the state that it reads: 0 and 1 are the cell's inputs (input 1 may be absent), 2 the first node
     node: int  #: the node that it is added to, counted from 0
     module: nn.Module
 
 
 class Unit(NamedTuple):
-    """ReLU, depthwise convolution (or a stride-2 choice of pixels), pointwise convolution, batch norm."""
+    """ReLU, depthwise convolution (or a stride-2 choice of pixels), pointwise convolution, batch norm.
+
+    Or, ``dense``, with a whole convolution of stride 1 in the pointwise one's place.
+    """
 
     convolutions: tuple[nn.Conv2d | None, nn.Conv2d, nn.Conv2d | None]  #: depthwise, pointwise, second pointwise
     norm: nn.BatchNorm2d
+    dense: bool = False
 
-    def geometry(self) -> tuple[int, int, int]:
-        """(kernel, dilation, stride); kernel 0 where there is no depthwise convolution."""
+    def geometry(self) -> tuple[int, int, int, int]:
+        """(kernel, dilation, stride, dense); kernel 0 where there is a choice of pixels."""
+        if self.dense:
+            return self.convolutions[1].kernel_size[0], 1, 1, 1
         depthwise = self.convolutions[0]
-        return (depthwise.kernel_size[0], depthwise.dilation[0], depthwise.stride[0]) if depthwise else (0, 1, 2)
+        return (depthwise.kernel_size[0], depthwise.dilation[0], depthwise.stride[0], 0) if depthwise else (0, 1, 2, 0)
 
     def places(self) -> list[tuple[dict, str]]:
         """Where depthwise, pointwise, second pointwise weight, gamma and beta are found; None where they are not."""
@@ -49,14 +55,16 @@ class Unit(NamedTuple):
 class CellPlan:
     """What a cell consists of, in the native library's terms. Built once per cell.
 
+    ``outputs``: how many of the nodes, the last ones, the cell gives out (default: all).
     Raises ``TypeError`` for an operation that the library does not know.
     """
 
-    def __init__(self, operations: Sequence[Operation], channels: int, reduction: bool):
+    def __init__(self, operations: Sequence[Operation], channels: int, reduction: bool, outputs: int | None = None):
         self.channels = channels
         self.stride = 2 if reduction else 1
         self.units: list[Unit] = []
         self.nodes = 1 + max(operation.node for operation in operations)
+        self.outputs = outputs or self.nodes
         rows = [self._branch(index, operation) for index, operation in enumerate(operations)]
         rows = [row for row in rows if row]
         self.n_operations = len(operations)
@@ -119,6 +127,9 @@ def _units(module: nn.Module) -> list[Unit]:
         if depthwise.kernel_size[0] not in (3, 5) or depthwise.dilation[0] > 2:
             raise TypeError(f"no native kernel for {depthwise}")
         return [Unit((depthwise, pointwise, None), norm)]
+    if isinstance(module, ConvUnit):
+        _, convolution, norm = module.op
+        return [Unit((None, convolution, None), norm, dense=True)]
     if isinstance(module, FactorizedReduce):
         return [Unit((None, module.conv1, module.conv2), module.bn)]
     raise TypeError(f"no native kernel for {type(module).__name__}")
@@ -163,7 +174,7 @@ def _forward(
     """The tensors and parameters of a forward pass; without ``keep`` no pointwise outputs: there is no way back."""
     parameters = [p.contiguous() for p in parameters]
     c = padded(plan.channels)
-    input0, input1 = to_nhwc(input0), to_nhwc(input1)
+    input0, input1 = to_nhwc(input0), None if input1 is None else to_nhwc(input1)
     n, h, w = len(input0), input0.shape[1] // plan.stride, input0.shape[2] // plan.stride
     output = input0.new_empty(n, h, w, plan.nodes * c)
     z = input0.new_empty(len(plan.units), n, h, w, c) if keep else None
@@ -195,9 +206,12 @@ class _CellFunction(torch.autograd.Function):
         tensors["grad_output"] = grad.new_empty(n, h, w, channels)  # its own: the native step adds to it
         nodes = tensors["grad_output"].view(n, h, w, plan.nodes, -1)
         nodes[..., plan.channels :] = 0
-        nodes[..., : plan.channels] = grad.permute(0, 2, 3, 1).unflatten(3, (plan.nodes, plan.channels))
-        for name in ("grad_input0", "grad_input1"):
-            tensors[name] = torch.zeros_like(input0)
+        nodes[..., : -plan.outputs, :] = 0
+        nodes[..., -plan.outputs :, : plan.channels] = grad.permute(0, 2, 3, 1).unflatten(
+            3, (plan.outputs, plan.channels)
+        )
+        tensors["grad_input0"] = torch.zeros_like(input0)
+        tensors["grad_input1"] = None if tensors["input1"] is None else torch.zeros_like(input0)
         tensors["grad_mix"] = torch.zeros_like(mix) if wanted[5] else None
         gradients = gradients_like(parameters, wanted[6:])
         _call(plan, tensors, parameters, gradients, training=ctx.training, backward=True)
@@ -209,21 +223,21 @@ class _CellFunction(torch.autograd.Function):
 
 
 def _from_nhwc(output: Tensor, plan: CellPlan) -> Tensor:
-    """``[N, H, W, nodes * padded]`` to ``[N, nodes * C, H, W]`` (a view where nothing was padded)."""
+    """``[N, H, W, nodes * padded]`` to ``[N, outputs * C, H, W]`` (a view where all of it is given out)."""
     n, h, w, channels = output.shape
-    nodes = output.view(n, h, w, plan.nodes, channels // plan.nodes)[..., : plan.channels]
-    return nodes.reshape(n, h, w, plan.nodes * plan.channels).permute(0, 3, 1, 2)
+    nodes = output.view(n, h, w, plan.nodes, channels // plan.nodes)[..., -plan.outputs :, : plan.channels]
+    return nodes.reshape(n, h, w, plan.outputs * plan.channels).permute(0, 3, 1, 2)
 
 
 def run_cell(
     plan: CellPlan, inputs: Sequence[Tensor], mix: Tensor, training: bool, drop: Tensor | None = None
 ) -> Tensor:
-    """The nodes of a cell, ``[N, nodes * C, H, W]``. Only where ``plan.applies``.
+    """The nodes that a cell gives out, ``[N, outputs * C, H, W]``. Only where ``plan.applies``.
 
-    ``inputs``: two of [N, C, H, W]; ``mix``: [operations], what multiplies each; ``drop``: [operations, N] or None, one
-    more factor for each sample.
+    ``inputs``: one or two of [N, C, H, W]; ``mix``: [operations], what multiplies each; ``drop``: [operations, N] or
+    None, one more factor for each sample.
     """
-    arguments = drop, *inputs, mix.to(inputs[0].dtype)
+    arguments = drop, *inputs, *[None] * (2 - len(inputs)), mix.to(inputs[0].dtype)
     if training or torch.is_grad_enabled():
         return _CellFunction.apply(plan, training, *arguments, *plan.parameters())
     tensors, _ = _forward(plan, training, False, *arguments, plan.parameters())

@@ -53,6 +53,21 @@ class StdConv(nn.Module):
         return self.net(x) if native is None else native
 
 
+class ConvUnit(nn.Module):
+    """ReLU, convolution, batch norm: the ``nor_conv`` operations of NATS-Bench."""
+
+    def __init__(self, c_in: int, c_out: int, kernel: int, stride: int, affine: bool):
+        super().__init__()
+        self.op = nn.Sequential(
+            nn.ReLU(),
+            nn.Conv2d(c_in, c_out, kernel, stride, padding=kernel // 2, bias=False),
+            nn.BatchNorm2d(c_out, affine=affine),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.op(x)
+
+
 class FactorizedReduce(nn.Module):
     """Halve the resolution with two 1x1 convolutions, one on the even and one on the odd pixels.
 

@@ -1,5 +1,39 @@
-"""Search spaces: each builds both networks, owns the architecture parameters and discretises them."""
+"""Search spaces: each builds the networks, owns the architecture parameters and discretises them.
 
+An architecture is what a space says it is; to everyone else it is opaque, or its :meth:`to_strings`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from CyDAS.config import CommonConfig
+from CyDAS.data import DataSet
 from CyDAS.spaces.darts import DartsSpace
+from CyDAS.spaces.nats import NatsSpace
+from CyDAS.utils.errors import CydasError
+from CyDAS.utils.files import read_json
 
-__all__ = ["DartsSpace"]
+#: The values of ``--space``.
+SPACES = {"darts": DartsSpace, "nats": NatsSpace}
+
+
+def make_space(config: CommonConfig, data: DataSet) -> DartsSpace | NatsSpace:
+    """The space that the flags name. Raises :class:`CydasError` where they make none."""
+    return SPACES[config.space].from_config(config, data)
+
+
+def load_architecture(path: Path, stages: int, space: str = "darts") -> Any:
+    """Read a genotype file of a space. Raises :class:`CydasError` for anything else."""
+    return SPACES[space].parse(read_json(path, "genotype file"), stages, f"genotype file {path}")
+
+
+def check_genotype(checkpoint: dict[str, Any], architecture: Any, config: CommonConfig, path: Path) -> None:
+    """Raise :class:`CydasError` where a checkpoint says that it is of another architecture.
+
+    Its weights alone cannot tell: poolings, skips and the sources of edges leave no trace in them.
+    """
+    if "genotype" in checkpoint:
+        space = SPACES[config.space]
+        own = space.parse(checkpoint["genotype"], config.layer_num, f"checkpoint {path}")
+        if own != architecture:
+            raise CydasError(f"checkpoint {path} is of another architecture: {space.to_strings(own)['0']}")

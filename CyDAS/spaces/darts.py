@@ -3,12 +3,11 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from CyDAS.config import CommonConfig, SearchConfig
+from CyDAS.config import CommonConfig
 from CyDAS.data import DataSet
 from CyDAS.models.genotype import (
     Cell,
@@ -22,11 +21,10 @@ from CyDAS.models.genotype import (
 from CyDAS.models.heads import DistillationHead
 from CyDAS.models.joint import JointNetwork
 from CyDAS.models.layout import NODES, Layout, make_stem
-from CyDAS.models.nasnet import make_evaluation_stages
+from CyDAS.models.nasnet import RetrainNetwork, make_evaluation_stages
 from CyDAS.models.operations import OPERATIONS, PARAMETER_FREE
 from CyDAS.models.supernet import ArchitectureParameters, make_search_stages
 from CyDAS.utils.errors import CydasError
-from CyDAS.utils.files import read_json, write_json
 from CyDAS.utils.plot import draw_graph
 
 #: An architecture of this space: the genotype of each stage.
@@ -71,6 +69,7 @@ class DartsSpace:
         self.repeat_cell = repeat_cell
         self.use_beta = use_beta
         self.bn_affine = bn_affine
+        self.grad_checkpointing = grad_checkpointing
         self.joint_options = {
             "share_fc": share_fc,
             "ensemble_param": ensemble_param,
@@ -80,10 +79,12 @@ class DartsSpace:
         }
 
     @classmethod
-    def from_config(cls, config: SearchConfig, data: DataSet) -> "DartsSpace":
+    def from_config(cls, config: CommonConfig, data: DataSet) -> "DartsSpace":
+        """The space for the flags of any program. Raises :class:`CydasError` where they make none."""
         names = ("repeat_cell", "use_beta", "bn_affine", "share_fc", "ensemble_param", "ensemble_sum", "fix_head",
                  "grad_checkpointing")  # fmt: skip
-        return cls(make_layout(config, data), **{name: getattr(config, name) for name in names})
+        own = {name: getattr(config, name) for name in names if hasattr(config, name)}
+        return cls(make_layout(config, data), **own)
 
     def build(self) -> JointNetwork:
         """Both networks; the evaluation network has no cells until :meth:`set_evaluation`."""
@@ -112,6 +113,10 @@ class DartsSpace:
         """Give the joint network a freshly initialised evaluation network of this architecture."""
         joint.set_evaluation(make_evaluation_stages(self.layout, architecture, self.bn_affine))
 
+    def retrain_network(self, architecture: Architecture, auxiliary: bool) -> RetrainNetwork:
+        """The network of an architecture as it is trained by itself."""
+        return RetrainNetwork(self.layout, architecture, auxiliary, self.grad_checkpointing)
+
     def regulariser(self, joint: JointNetwork) -> Tensor:
         """L1 norm of the raw alphas of the operations without weights, over all edges of all stages' cells."""
         columns = [OPERATIONS.index(name) for name in PARAMETER_FREE]
@@ -137,19 +142,15 @@ class DartsSpace:
         """A picture of the normal and the reduction cell, of each stage where stages differ."""
         draw_cells(architecture, folder, name)
 
-    def to_strings(self, architecture: Architecture) -> dict[str, str]:
+    @staticmethod
+    def to_strings(architecture: Sequence[Genotype]) -> dict[str, str]:
         """The published form, one string a stage."""
-        return genotype_strings(architecture)
+        return {str(stage): repr(genotype) for stage, genotype in enumerate(architecture)}
 
-    def from_strings(self, strings: dict[str, str]) -> Architecture:
-        return parse_architecture(strings, self.layout.layer_num, "architecture")
-
-    def save(self, architecture: Architecture, path: Path) -> None:
-        write_json(path, genotype_strings(architecture))
-
-
-def genotype_strings(architecture: Sequence[Genotype]) -> dict[str, str]:
-    return {str(stage): repr(genotype) for stage, genotype in enumerate(architecture)}
+    @staticmethod
+    def parse(entries: object, stages: int, source: str) -> Architecture:
+        """Read :meth:`to_strings`'s form. Raises :class:`CydasError` naming ``source`` and the stage that is wrong."""
+        return parse_architecture(entries, stages, source)
 
 
 def parse_architecture(entries: object, stages: int, source: str) -> Architecture:
@@ -172,22 +173,6 @@ def parse_architecture(entries: object, stages: int, source: str) -> Architectur
     if all(genotype == architecture[0] for genotype in architecture):
         return architecture[:1] * stages
     raise CydasError(f"{source}: it has {len(architecture)} different stages, the network has {stages} (--layer_num)")
-
-
-def load_architecture(path: Path, stages: int) -> Architecture:
-    """Read a genotype file. Raises :class:`CydasError` for anything else."""
-    return parse_architecture(read_json(path, "genotype file"), stages, f"genotype file {path}")
-
-
-def check_genotype(checkpoint: dict[str, Any], architecture: Architecture, stages: int, path: Path) -> None:
-    """Raise :class:`CydasError` where a checkpoint says that it is of another architecture.
-
-    Its weights alone cannot tell: poolings, skips and the sources of edges leave no trace in them.
-    """
-    if "genotype" in checkpoint:
-        own = parse_architecture(checkpoint["genotype"], stages, f"checkpoint {path}")
-        if own != architecture:
-            raise CydasError(f"checkpoint {path} is of another architecture: {genotype_strings(own)['0']}")
 
 
 def distinct_stages(architecture: Architecture) -> Architecture:

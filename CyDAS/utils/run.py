@@ -105,7 +105,7 @@ def introduce(config: Any, process: Process, log: RunLog) -> None:
 #: Flags that may differ between a run and its continuation.
 MAY_DIFFER = {
     "resume", "resume_name", "overwrite", "print_freq", "workers", "device", "threads", "name", "output_dir",
-    "data_dir", "train_dir", "test_dir", "cell_file",
+    "data_dir", "train_dir", "test_dir", "cell_file", "nats_table", "seeds", "jobs", "grad_checkpointing",
 }  # fmt: skip
 
 

@@ -18,7 +18,9 @@ void Runner<T>::mix_free_backward(long source) {
     const long count = members.size();
     std::vector<double> dots(count * n, 0.0);
 #pragma omp parallel for num_threads(cell.threads) schedule(static)
-    for (long i = 0; i < n; i++) free_backward(members, in, grad_in, i, dots);
+    for (long i = 0; i < n; i++)
+        has_max(members) ? free_backward<true>(members, in, grad_in, i, dots)
+                         : free_backward<false>(members, in, grad_in, i, dots);
     if (!cell.mix_gradients) return;
     for (long m = 0; m < count; m++) {
         double total = 0;
@@ -29,6 +31,7 @@ void Runner<T>::mix_free_backward(long source) {
 
 // Poolings and identities of one state, one image; dots [members, n]: gradients of the mixture.
 template <typename T>
+template <bool MAX>
 void Runner<T>::free_backward(const Members& members, const Image& in, const Image& grad_in, long i,
                               std::vector<double>& dots) {
     const long count = members.size();
@@ -45,7 +48,7 @@ void Runner<T>::free_backward(const Members& members, const Image& in, const Ima
                 const T* grad = cell.grad_output + ((i * h + y) * w + x) * cell.nodes * c + v;
                 if (cell.mix_gradients) {
                     Vec value[3];
-                    K::template pool<L>(image, in.pixel, in.w, window, value[MAX_POOL], value[AVG_POOL]);
+                    K::template pool<L, MAX>(image, in.pixel, in.w, window, value[MAX_POOL], value[AVG_POOL]);
                     value[IDENTITY] = L::at(image + here * in.pixel);
                     for (long m = 0; m < count; m++)
                         L::at(&sums[m * L::WIDTH]) +=
@@ -53,7 +56,7 @@ void Runner<T>::free_backward(const Members& members, const Image& in, const Ima
                 }
                 Vec total[3] = {Vec{}, Vec{}, Vec{}};
                 for (const Branch& b : members) total[b.kind] += factor(b, i) * L::at(grad + b.node * c);
-                K::template pool_backward<L>(image, in.pixel, in.w, window, total[MAX_POOL], total[AVG_POOL], grad_image,
+                K::template pool_backward<L, MAX>(image, in.pixel, in.w, window, total[MAX_POOL], total[AVG_POOL], grad_image,
                                              grad_in.pixel);
                 L::at(grad_image + here * grad_in.pixel) += total[IDENTITY];
             }
@@ -68,6 +71,7 @@ template <typename T>
 void Runner<T>::unit_backward(long u, const Slopes<T>& slopes, T image_scale, const T* grad, long pixel, const T* padded,
                               const Image& in, long i, const Buffers& buffer, T* weight_grad, bool first) {
     const Unit<T>& unit = units[u];
+    if (unit.dense) return dense_backward(u, slopes, image_scale, grad, pixel, padded, in, i, buffer, weight_grad, first);
     const Packed& packed = this->packed[u];
     const T* z = z_of(u, i);
     const long reach = unit.reach(), wide = (w + 2 * reach) * packed.depth;
@@ -90,6 +94,31 @@ void Runner<T>::unit_backward(long u, const Slopes<T>& slopes, T image_scale, co
             K::outer(buffer.row, packed.depth, buffer.z_grad, c, rows * w, packed.depth, weight_grad + unit.taps() * c);
     }
     depthwise_inputs(u, in, buffer, first);
+}
+
+// The same for a dense convolution. Its input's gradient is a convolution of z's gradient, which gets a border for it.
+template <typename T>
+void Runner<T>::dense_backward(long u, const Slopes<T>& slopes, T image_scale, const T* grad, long pixel,
+                               const T* padded, const Image& in, long i, const Buffers& buffer, T* weight_grad,
+                               bool first) {
+    const Unit<T>& unit = units[u];
+    const T *z = z_of(u, i), *weight = packed[u].transposed;
+    const long reach = unit.reach(), wide = (w + 2 * reach) * c, line = (in.w + 2 * PAD) * c, depth = unit.kernel * c;
+    T* z_grad = buffer.row_grad;
+    if (reach) clear_border(z_grad, reach);
+    for (long y = 0; y < h; y++) {
+        T* out = z_grad + (y + reach) * wide + reach * c;
+        NormStep<T>::z_gradient(slopes, image_scale, z + y * w * c, grad + y * w * pixel, pixel, w, c, out);
+        for (long ky = 0; weight_grad && ky < unit.kernel; ky++)
+            K::outer(padded + origin(unit, y, in.w) + ky * line, c, out, c, w, depth, weight_grad + ky * depth * c);
+    }
+    for (long y = 0; y < h; y++) {
+        T* out = buffer.input_grad + (y + PAD) * line + PAD * c;
+        for (long ky = 0; ky < unit.kernel; ky++) {
+            const auto product = first && ky == 0 ? K::template product<false> : K::template product<true>;
+            product(z_grad + (y + ky) * wide, c, w, weight + ky * depth * c, c, depth, out, c);
+        }
+    }
 }
 
 // Zeros around the gradient of the depthwise outputs, [h + 2 reach, w + 2 reach, c].
@@ -178,7 +207,11 @@ void Runner<T>::convolutions_backward(const Members& members) {
     if (members.empty()) return;
     const Image in = state(members[0].source), grad_in = gradient(members[0].source), inside = {nullptr, c, h, w, 1};
     const Image grad_node = gradient(members[0].node + 2);
-    const long count = members.size(), weights = 25 * c + 2 * c * c;
+    const long count = members.size();
+    long weights = 0;  // of the largest unit
+    for (const Branch& b : members)
+        for (long u = b.unit; u <= b.last_unit(); u++)
+            weights = std::max(weights, units[u].taps() * c + packed[u].depth * c);
     moments.resize(count * n * 2 * c);
     T* between = between_units(count);
     std::vector<Slopes<T>> slopes(count);

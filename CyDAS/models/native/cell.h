@@ -20,14 +20,16 @@ struct Branch {
 };
 
 // kernel 0: no depthwise; the pixels (2y, 2x) and (2y + 1, 2x + 1) side by side, pointwise and pointwise2 on each half.
+// dense: no depthwise either; `pointwise` is a whole kernel x kernel convolution, stride 1, [out, in, kernel, kernel].
 // Gradients are null where none are wanted, gamma and beta without affine.
 template <typename T>
 struct Unit {
-    int64_t kernel, dilation, stride;
+    int64_t kernel, dilation, stride, dense;
     const T *depthwise, *pointwise, *pointwise2;
     T *grad_depthwise, *grad_pointwise, *grad_pointwise2;
     Norm<T> norm;
-    long taps() const { return kernel * kernel; }
+    long taps() const { return dense ? 0 : kernel * kernel; }  // of the depthwise convolution
+    long views() const { return dense ? kernel * kernel : kernel ? 1 : 2; }  // input pixels that a pointwise product sees
     long reach() const { return kernel ? dilation * (kernel - 1) / 2 : 0; }
 };
 
@@ -39,11 +41,11 @@ struct Cell {
     int64_t nodes, n_branches, n_units, threads, training, weight_gradients, mix_gradients;
     double eps, momentum;
     const Branch* branches;
-    const int64_t* geometry;   // [n_units, 3]: kernel, dilation, stride
+    const int64_t* geometry;   // [n_units, 4]: kernel, dilation, stride, dense
     T* const* parameters;      // [n_units, 5]: depthwise, pointwise, pointwise2, gamma, beta
     T* const* buffers;         // [n_units, 3]: running mean, running variance, number of batches
     T* const* gradients;       // [n_units, 5], of the parameters
-    const T *input0, *input1;  // [n, h * stride, w * stride, c]
+    const T *input0, *input1;  // [n, h * stride, w * stride, c]; input1 null where no branch reads it
     T* output;                 // [n, h, w, nodes * c]
     T *z, *mean, *inv_std;     // [n_units, n, h, w, c], [n_units, c], [n_units, c]; z null: inference
     const T* mix;              // what multiplies each operation
@@ -65,7 +67,8 @@ class Runner {
 
     // A state or its gradient: [n, h, w, pixel], of which the first c numbers of a pixel count.
     struct Image { T* data; long pixel, h, w, stride; };
-    // A unit's weights as the kernels read them: [taps, c] twice, the second in reverse; [depth, c] and [c, depth].
+    // A unit's weights as the kernels read them: [taps, c] twice, the second in reverse; [depth, c] and [c, depth], the
+    // latter of a dense convolution as its transposed convolution needs it: [taps in reverse, c out, c in].
     struct Packed { T *depthwise, *flipped, *pointwise, *transposed; long depth; };
     // A thread's buffers, kept from call to call: padded image, rows of pointwise inputs, gradients of z, of the
     // pointwise inputs and of the padded image.
@@ -99,12 +102,18 @@ class Runner {
     NormStep<T> norm(long u);
     Members convolutions(long source, long node) const;
     Members parameter_free(long source) const;
+    static bool has_max(const Members& members) {
+        return std::any_of(members.begin(), members.end(), [](const Branch& b) { return b.kind == MAX_POOL; });
+    }
     Buffers buffers(const Image& image) const;
 
     // forward.h
     long origin(const Unit<T>& unit, long y, long width) const;
     void pointwise_input(long u, const T* padded, long width, long y, T* row) const;
+    template <bool ADD>
+    void unit_row(long u, const T* padded, long width, long y, T* row, T* out, long ldo) const;
     void unit_forward(long u, long member, const T* padded, long width, long i, T* row);
+    template <bool MAX>
     void mix_free(const Members& members, long i);
     void mix_convolutions(const Members& members);
     void add_convolutions(const Members& members, long i);
@@ -114,9 +123,12 @@ class Runner {
 
     // backward.h
     void mix_free_backward(long source);
+    template <bool MAX>
     void free_backward(const Members& members, const Image& in, const Image& grad_in, long i, std::vector<double>& dots);
     void unit_backward(long u, const Slopes<T>& slopes, T image_scale, const T* grad, long pixel, const T* padded,
                        const Image& in, long i, const Buffers& buffer, T* weight_grad, bool first);
+    void dense_backward(long u, const Slopes<T>& slopes, T image_scale, const T* grad, long pixel, const T* padded,
+                        const Image& in, long i, const Buffers& buffer, T* weight_grad, bool first);
     void clear_border(T* image, long reach) const;
     void depthwise_weights(const Unit<T>& unit, const T* padded, long width, long y, const T* grad, T* weight_grad) const;
     void depthwise_inputs(long u, const Image& in, const Buffers& buffer, bool first) const;

@@ -11,7 +11,7 @@ void Runner<T>::forward() {
         const Members free = parameter_free(source);
         if (!free.empty()) {
 #pragma omp parallel for num_threads(cell.threads) schedule(static)
-            for (long i = 0; i < n; i++) mix_free(free, i);
+            for (long i = 0; i < n; i++) has_max(free) ? mix_free<true>(free, i) : mix_free<false>(free, i);
         }
         for (long node = 0; node < cell.nodes; node++) mix_convolutions(convolutions(source, node));
     }
@@ -44,6 +44,24 @@ void Runner<T>::pointwise_input(long u, const T* padded, long width, long y, T* 
     }
 }
 
+// Row y of a unit before its batch norm: out[w, c] = (ADD: +=). A dense convolution is one product for each line of
+// its kernel: the pixels that an output sees there lie side by side, and the next output's start one pixel later.
+template <typename T>
+template <bool ADD>
+void Runner<T>::unit_row(long u, const T* padded, long width, long y, T* row, T* out, long ldo) const {
+    const Unit<T>& unit = units[u];
+    const Packed& packed = this->packed[u];
+    if (!unit.dense) {
+        pointwise_input(u, padded, width, y, row);
+        return K::template product<ADD>(row, packed.depth, w, packed.pointwise, c, packed.depth, out, ldo);
+    }
+    const T* in = padded + origin(unit, y, width);
+    const long line = (width + 2 * PAD) * c, depth = unit.kernel * c;
+    K::template product<ADD>(in, c, w, packed.pointwise, c, depth, out, ldo);
+    for (long ky = 1; ky < unit.kernel; ky++)
+        K::template product<true>(in + ky * line, c, w, packed.pointwise + ky * depth * c, c, depth, out, ldo);
+}
+
 // z of one image, and the sums for its mean and variance.
 template <typename T>
 void Runner<T>::unit_forward(long u, long member, const T* padded, long width, long i, T* row) {
@@ -51,8 +69,7 @@ void Runner<T>::unit_forward(long u, long member, const T* padded, long width, l
     std::vector<T> sums(2 * c, T(0));
     for (long y = 0; y < h; y++) {
         T* out = z + y * w * c;
-        pointwise_input(u, padded, width, y, row);
-        K::template product<false>(row, packed[u].depth, w, packed[u].pointwise, c, packed[u].depth, out, c);
+        unit_row<false>(u, padded, width, y, row, out, c);
         if (cell.training) NormStep<T>::add_row(out, w, z, c, sums.data());
     }
     if (cell.training) NormStep<T>::image_moments(z, sums.data(), pixels, c, moments_of(member, i));
@@ -60,6 +77,7 @@ void Runner<T>::unit_forward(long u, long member, const T* padded, long width, l
 
 // Poolings and identities of one state, one image.
 template <typename T>
+template <bool MAX>
 void Runner<T>::mix_free(const Members& members, long i) {
     const Image in = state(members[0].source);
     for (long y = 0; y < h; y++)
@@ -69,7 +87,7 @@ void Runner<T>::mix_free(const Members& members, long i) {
                 using L = decltype(lanes);
                 const T* image = of(in, i) + v;
                 typename L::Vec value[3];
-                K::template pool<L>(image, in.pixel, in.w, window, value[MAX_POOL], value[AVG_POOL]);
+                K::template pool<L, MAX>(image, in.pixel, in.w, window, value[MAX_POOL], value[AVG_POOL]);
                 value[IDENTITY] = L::at(image + (y * in.stride * in.w + x * in.stride) * in.pixel);
                 T* out = cell.output + ((i * h + y) * w + x) * cell.nodes * c + v;
                 for (const Branch& b : members) L::at(out + b.node * c) += factor(b, i) * value[b.kind];
@@ -178,7 +196,7 @@ void Runner<T>::infer_image(long i, const std::vector<Members>& free, const std:
     T* nodes = cell.output + i * pixels * pixel;
     for (long p = 0; p < pixels; p++) std::copy(start, start + pixel, nodes + p * pixel);
     for (size_t source = 0; source < free.size(); source++) {
-        if (!free[source].empty()) mix_free(free[source], i);
+        if (!free[source].empty()) has_max(free[source]) ? mix_free<true>(free[source], i) : mix_free<false>(free[source], i);
         if (convolved[source].empty()) continue;
         const Image in = state(source);
         const Buffers buffer = buffers(in);
@@ -188,19 +206,12 @@ void Runner<T>::infer_image(long i, const std::vector<Members>& free, const std:
             long u = b.unit, width = in.w;
             if (b.units == 2) {
                 T* z = buffer.row_grad;
-                for (long y = 0; y < h; y++) {
-                    pointwise_input(u, padded, width, y, buffer.row);
-                    K::template product<false>(buffer.row, packed[u].depth, w, packed[u].pointwise, c, packed[u].depth,
-                                               z + y * w * c, c);
-                }
+                for (long y = 0; y < h; y++) unit_row<false>(u, padded, width, y, buffer.row, z + y * w * c, c);
                 K::pad_relu(z, c, h, w, c, nullptr, &shifts[u * c], PAD, buffer.input_grad);
                 padded = buffer.input_grad, width = w, u++;
             }
-            for (long y = 0; y < h; y++) {
-                pointwise_input(u, padded, width, y, buffer.row);
-                K::template product<true>(buffer.row, packed[u].depth, w, packed[u].pointwise, c, packed[u].depth,
-                                          nodes + y * w * pixel + b.node * c, pixel);
-            }
+            for (long y = 0; y < h; y++)
+                unit_row<true>(u, padded, width, y, buffer.row, nodes + y * w * pixel + b.node * c, pixel);
         }
     }
 }

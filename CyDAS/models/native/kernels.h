@@ -195,29 +195,32 @@ struct Kernels {
         T share() const { return T(1) / T((y1 - y0) * (x1 - x0)); }
     };
 
-    // Maximum and mean of the 3x3 window, one vector of channels; the mean counts the image's own pixels only.
-    template <typename L>
+    // Mean and, with MAX, maximum of the 3x3 window, one vector of channels; the mean counts the image's own pixels only.
+    template <typename L, bool MAX>
     static inline void pool(const T* image, long pixel, long w, const Window& window, typename L::Vec& largest,
                             typename L::Vec& mean) {
         largest = typename L::Vec{} - std::numeric_limits<T>::infinity();
         mean = typename L::Vec{};
         window.each(w, [&](long at_pixel) {
             const typename L::Vec value = L::at(image + at_pixel * pixel);
-            largest = ((value > largest) | (value != value)) ? value : largest;
+            if constexpr (MAX) largest = ((value > largest) | (value != value)) ? value : largest;
             mean += value;
         });
         mean *= window.share();
     }
 
     // The gradients of both: the first largest pixel takes the maximum's, as in PyTorch.
-    template <typename L>
+    template <typename L, bool MAX>
     static inline void pool_backward(const T* image, long pixel, long w, const Window& window,
                                      const typename L::Vec& grad_largest, const typename L::Vec& grad_mean, T* grad,
                                      long grad_pixel) {
-        typename L::Vec largest, mean;
-        pool<L>(image, pixel, w, window, largest, mean);
-        typename L::Vec left = grad_largest;
         const typename L::Vec share = grad_mean * window.share();
+        if constexpr (!MAX) {
+            window.each(w, [&](long at_pixel) { L::at(grad + at_pixel * grad_pixel) += share; });
+            return;
+        }
+        typename L::Vec largest, mean, left = grad_largest;
+        pool<L, MAX>(image, pixel, w, window, largest, mean);
         window.each(w, [&](long at_pixel) {
             const auto here = L::at(image + at_pixel * pixel) == largest;
             L::at(grad + at_pixel * grad_pixel) += share + (here ? left : typename L::Vec{});

@@ -12,9 +12,9 @@ Runner<T>::Runner(const Cell<T>& cell)
 template <typename T>
 void Runner<T>::read_units() {
     for (long u = 0; u < cell.n_units; u++) {
-        const int64_t* g = cell.geometry + 3 * u;
+        const int64_t* g = cell.geometry + 4 * u;
         T *const *p = cell.parameters + 5 * u, *const *b = cell.buffers + 3 * u, *const *d = cell.gradients + 5 * u;
-        units.push_back({g[0], g[1], g[2], p[0], p[1], p[2], d[0], d[1], d[2],
+        units.push_back({g[0], g[1], g[2], g[3], p[0], p[1], p[2], d[0], d[1], d[2],
                          {p[3], p[4], b[0], b[1], reinterpret_cast<int64_t*>(b[2]), d[3], d[4]}});
     }
 }
@@ -24,13 +24,12 @@ void Runner<T>::pack() {
     std::vector<size_t> starts;
     size_t size = 0;
     for (const Unit<T>& unit : units) {
-        const long depth = unit.kernel ? c : 2 * c;
         starts.push_back(size);
-        size += 2 * unit.taps() * c + 2 * depth * c;
+        size += 2 * unit.taps() * c + 2 * unit.views() * c * c;
     }
     packed_weights.assign(size, T(0));
     for (long u = 0; u < cell.n_units; u++) {
-        const long taps = units[u].taps() * c, depth = units[u].kernel ? c : 2 * c;
+        const long taps = units[u].taps() * c, depth = units[u].views() * c;
         T* at = packed_weights.data() + starts[u];
         packed.push_back({at, at + taps, at + 2 * taps, at + 2 * taps + depth * c, depth});
     }
@@ -48,19 +47,23 @@ void Runner<T>::pack_unit(long u) {
             to.depthwise[t * c + ch] = to.flipped[(taps - 1 - t) * c + ch] = unit.depthwise[ch * taps + t];
     each_pointwise(unit, [&](long out, long in, long half, long index) {
         const T value = (half ? unit.pointwise2 : unit.pointwise)[index];
-        to.pointwise[in * c + out] = to.transposed[out * to.depth + in] = value;
+        to.pointwise[in * c + out] = value;
+        if (unit.dense) to.transposed[((unit.views() - 1 - in / c) * c + out) * c + in % c] = value;
+        else to.transposed[out * to.depth + in] = value;
     });
 }
 
-// Calls f(output channel, input channel, which of two weights, index in it) for every pointwise weight of a unit.
+// Calls f(output channel, place of the input in a product, which of two weights, index in it) for every pointwise weight.
 template <typename T>
 template <typename F>
 void Runner<T>::each_pointwise(const Unit<T>& unit, F f) const {
     const long channels = cell.channels, halves = unit.kernel ? 1 : 2, outputs = channels / halves;
+    const long taps = unit.dense ? unit.views() : 1;
     for (long half = 0; half < halves; half++)
         for (long out = 0; out < outputs; out++)
             for (long in = 0; in < channels; in++)
-                f(half * outputs + out, half * c + in, half, out * channels + in);
+                for (long tap = 0; tap < taps; tap++)
+                    f(half * outputs + out, (half + tap) * c + in, half, (out * channels + in) * taps + tap);
 }
 
 template <typename T>

@@ -1,0 +1,262 @@
+"""The cells and networks of NATS-Bench's topology space (Dong et al. 2021, also NAS-Bench-201).
+
+A cell is the complete graph of four nodes; node i is the sum over j < i of one operation on node j, and the last node
+is the output. Module names follow the layout of the published checkpoints.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from CyDAS.models import checkpointing
+from CyDAS.models.genotype import GenotypeError
+from CyDAS.models.mixed import CellPlan, Operation, run_cell
+from CyDAS.models.nasnet import RetrainOutput
+from CyDAS.models.operations import ConvUnit, Zero
+
+#: The columns of alpha, in order. All of them may be chosen, ``none`` included.
+OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+#: (target, source) of each edge: the rows of alpha, in order.
+EDGES = tuple((target, source) for target in range(1, 4) for source in range(target))
+EDGE_NAMES = tuple(f"{target}<-{source}" for target, source in EDGES)
+STAGES = 3
+
+#: What a cell passes on: its output, [N, C, H, W].
+State = tuple[Tensor]
+
+
+class Architecture(NamedTuple):
+    """One operation's name for each of :data:`EDGES`. ``str`` is the benchmark's form."""
+
+    operations: tuple[str, ...]
+
+    def __str__(self) -> str:
+        nodes = [
+            "".join(
+                f"|{name}~{source}" for (at, source), name in zip(EDGES, self.operations, strict=True) if at == target
+            )
+            for target in range(1, 4)
+        ]
+        return "+".join(f"{node}|" for node in nodes)
+
+
+def parse_architecture(text: object) -> Architecture:
+    """Read ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``. Raises :class:`GenotypeError` naming the place that is wrong."""
+    if not isinstance(text, str) or len(text) > 300:
+        raise GenotypeError("an architecture is a short string like |nor_conv_3x3~0|+|none~0|skip_connect~1|+...")
+    nodes = text.strip().split("+")
+    if len(nodes) != 3:
+        raise GenotypeError(f"3 nodes, separated by +, are expected, not {len(nodes)}")
+    operations = []
+    for target, node in enumerate(nodes, start=1):
+        if not re.fullmatch(r"\|([^|]*\|)+", node):
+            raise GenotypeError(f"node {target}: |operation~source| for each source is expected, not {node[:80]!r}")
+        entries = node[1:-1].split("|")
+        if len(entries) != target:
+            raise GenotypeError(f"node {target}: {target} edges are expected, not {len(entries)}")
+        for source, entry in enumerate(entries):
+            name, _, given = entry.partition("~")
+            if name not in OPERATIONS:
+                raise GenotypeError(
+                    f"node {target}, edge {source}: {name[:40]!r} is not one of {', '.join(OPERATIONS)}"
+                )
+            if given != str(source):
+                raise GenotypeError(f"node {target}, edge {source}: its source is {source}, not {given[:40]!r}")
+            operations.append(name)
+    return Architecture(tuple(operations))
+
+
+@dataclass(frozen=True)
+class NatsLayout:
+    """The macro-structure: three stages of cells with residual blocks, which halve and widen, between them.
+
+    Raises ``ValueError`` where no network of this shape exists.
+    """
+
+    init_channels: int = 16  #: channels of the first stage
+    cells_per_stage: int = 5
+    n_classes: int = 10
+    input_channels: int = 3
+    image_size: int = 32  #: height and width of an image, pixels
+
+    def __post_init__(self):
+        for name in ("init_channels", "cells_per_stage", "n_classes", "input_channels"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.image_size % 4 or self.image_size < 8:
+            raise ValueError(f"image_size must be a multiple of 4 and at least 8, not {self.image_size}")
+
+    def channels(self, stage: int) -> int:
+        """Channels of the stage's cells; stages count from 0."""
+        return self.init_channels * 2**stage
+
+    def stage_output(self, stage: int) -> tuple[int, int]:
+        """(channels, height = width) of a stage's last block."""
+        last = min(stage + 1, STAGES - 1)
+        return self.channels(last), self.image_size // 2**last
+
+
+def make_operation(name: str, channels: int, affine: bool) -> nn.Module:
+    """Build one of :data:`OPERATIONS` on ``channels`` channels, stride 1. Raises ``ValueError`` for another name."""
+    match name:
+        case "none":
+            return Zero(1)
+        case "skip_connect":
+            return nn.Identity()
+        case "nor_conv_1x1":
+            return ConvUnit(channels, channels, 1, 1, affine)
+        case "nor_conv_3x3":
+            return ConvUnit(channels, channels, 3, 1, affine)
+        case "avg_pool_3x3":
+            return nn.AvgPool2d(3, 1, padding=1, count_include_pad=False)
+    raise ValueError(f"unknown operation {name!r}; known: {', '.join(OPERATIONS)}")
+
+
+def _make_plan(edges: Sequence[Sequence[nn.Module]], channels: int) -> CellPlan:
+    """The plan of a cell with these operations on each of :data:`EDGES`. Node 1 is the native step's first node."""
+    operations = [
+        Operation(source and source + 1, target - 1, operation)
+        for (target, source), choices in zip(EDGES, edges, strict=True)
+        for operation in choices
+    ]
+    return CellPlan(operations, channels, reduction=False, outputs=1)
+
+
+class SearchCell(nn.Module):
+    """A cell whose every edge is a mixture of all operations."""
+
+    def __init__(self, channels: int, affine: bool):
+        super().__init__()
+        self.edges = nn.ModuleDict(
+            {edge: nn.ModuleList(make_operation(name, channels, affine) for name in OPERATIONS) for edge in EDGE_NAMES}
+        )
+        self._plan = _make_plan(list(self.edges.values()), channels)
+
+    def forward(self, state: State, mixture: Tensor) -> State:
+        """``mixture``: [6, 5], what multiplies each edge's operations."""
+        x = state[0]
+        if self._plan.applies(x, self.training):
+            return (run_cell(self._plan, [x], mixture.flatten(), self.training),)
+        nodes = [x]
+        for target in range(1, 4):
+            edges = [(index, source) for index, (at, source) in enumerate(EDGES) if at == target]
+            nodes.append(sum(self._edge(index, nodes[source], mixture[index]) for index, source in edges))
+        return (nodes[-1],)
+
+    def _edge(self, index: int, x: Tensor, weights: Tensor) -> Tensor:
+        """One edge, as the paper writes it; ``none`` adds zero and is not computed."""
+        operations = self.edges[EDGE_NAMES[index]]
+        return sum(weights[column] * operations[column](x) for column in range(1, len(OPERATIONS)))
+
+
+class EvaluationCell(nn.Module):
+    """A cell of chosen operations."""
+
+    def __init__(self, channels: int, architecture: Architecture, affine: bool):
+        super().__init__()
+        self.architecture = architecture
+        self.layers = nn.ModuleList(make_operation(name, channels, affine) for name in architecture.operations)
+        self._plan: CellPlan | None = _make_plan([[layer] for layer in self.layers], channels)
+
+    def use_formula(self) -> None:
+        """Never take the native step again: it knows the parameters that the cell was made with."""
+        self._plan = None
+
+    def named_operations(self) -> Iterator[tuple[str, nn.Module]]:
+        """Everything with a place in the weight pool: (key within the cell, module)."""
+        for edge, name, layer in zip(EDGE_NAMES, self.architecture.operations, self.layers, strict=True):
+            yield f"{edge}.{name}", layer
+
+    def forward(self, state: State) -> State:
+        x = state[0]
+        if self._plan is not None and self._plan.applies(x, self.training):
+            return (run_cell(self._plan, [x], x.new_ones(self._plan.n_operations), self.training),)
+        nodes = [x]
+        for target in range(1, 4):
+            edges = [(layer, source) for layer, (at, source) in zip(self.layers, EDGES, strict=True) if at == target]
+            nodes.append(sum(layer(nodes[source]) for layer, source in edges))
+        return (nodes[-1],)
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions beside a shortcut: halves the resolution and doubles the channels between two stages."""
+
+    def __init__(self, c_in: int, c_out: int):
+        super().__init__()
+        self.conv_a = ConvUnit(c_in, c_out, 3, 2, affine=True)
+        self.conv_b = ConvUnit(c_out, c_out, 3, 1, affine=True)
+        self.downsample = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(c_in, c_out, 1, bias=False))
+
+    def named_operations(self) -> Iterator[tuple[str, nn.Module]]:
+        yield from self.named_children()
+
+    def forward(self, state: State, mixture: Tensor | None = None) -> State:
+        """Takes the stage's mixture as the search cells do, and has no use for it."""
+        x = state[0]
+        return (self.conv_b(self.conv_a(x)) + self.downsample(x),)
+
+
+class Stem(nn.ModuleList):
+    """The first convolution: ``[N, C_in, H, W]`` to the first cell's state."""
+
+    def __init__(self, layout: NatsLayout):
+        convolution = nn.Conv2d(layout.input_channels, layout.init_channels, 3, padding=1, bias=False)
+        super().__init__([nn.Sequential(convolution, nn.BatchNorm2d(layout.init_channels))])
+
+    def forward(self, x: Tensor) -> State:
+        return (self[0](x),)
+
+
+def make_stages(layout: NatsLayout, make_cell: type, *arguments: object) -> nn.ModuleList:
+    """Three stages of ``make_cell(channels, *arguments)``, a residual block at the end of the first two."""
+    stages = nn.ModuleList()
+    for stage in range(STAGES):
+        channels = layout.channels(stage)
+        blocks = [make_cell(channels, *arguments) for _ in range(layout.cells_per_stage)]
+        if stage < STAGES - 1:
+            blocks.append(ResidualBlock(channels, 2 * channels))
+        stages.append(nn.ModuleList(blocks))
+    return stages
+
+
+class ArchitectureParameters(nn.Module):
+    """``alpha``: [6, 5], one row an edge, shared by all cells."""
+
+    def __init__(self):
+        super().__init__()
+        self.alpha = nn.Parameter(1e-3 * torch.randn(len(EDGES), len(OPERATIONS)))
+
+    def mixtures(self) -> list[Tensor]:
+        """``softmax(alpha)`` for each stage. In float32 at least, also under autocast."""
+        return [self.alpha.softmax(dim=-1)] * STAGES
+
+
+class NatsNetwork(nn.Module):
+    """The benchmark's own network of an architecture: batch norm and ReLU before the pooling, no auxiliary head."""
+
+    def __init__(self, layout: NatsLayout, architecture: Architecture, grad_checkpointing: bool = False):
+        super().__init__()
+        self.grad_checkpointing = grad_checkpointing
+        features = layout.channels(STAGES - 1)
+        self.feature_extractor = Stem(layout)
+        self.nas_layers = make_stages(layout, EvaluationCell, architecture, True)
+        self.lastact = nn.Sequential(nn.BatchNorm2d(features), nn.ReLU())
+        self.fc = nn.Linear(features, layout.n_classes)
+
+    def count_parameters(self) -> int:
+        return sum(p.numel() for p in self.parameters())
+
+    def set_drop_path(self, p: float) -> None:
+        """The benchmark's recipe has no drop path."""
+
+    def forward(self, x: Tensor) -> RetrainOutput:
+        """``x``: [N, C, H, W]."""
+        state = self.feature_extractor(x)
+        for stage in self.nas_layers:
+            for block in stage:
+                state = checkpointing.run(block, self.grad_checkpointing, state)
+        return RetrainOutput(self.fc(self.lastact(state[0]).mean(dim=(2, 3))), None)

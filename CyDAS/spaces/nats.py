@@ -1,0 +1,153 @@
+"""The topology space of NATS-Bench: what the cyclic search needs to know of it."""
+
+import math
+from collections import Counter
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from CyDAS.config import CommonConfig
+from CyDAS.data import DataSet
+from CyDAS.models.genotype import GenotypeError
+from CyDAS.models.heads import DistillationHead
+from CyDAS.models.joint import JointNetwork
+from CyDAS.models.nats import (
+    EDGES,
+    OPERATIONS,
+    STAGES,
+    Architecture,
+    ArchitectureParameters,
+    EvaluationCell,
+    NatsLayout,
+    NatsNetwork,
+    SearchCell,
+    Stem,
+    make_stages,
+    parse_architecture,
+)
+from CyDAS.utils.errors import CydasError
+from CyDAS.utils.plot import draw_graph
+
+#: Flags of the DARTS cells that mean nothing here.
+FOREIGN = ("use_beta", "res_stem")
+
+
+class NatsSpace:
+    """Cells of four nodes, every pair of them joined by one of five operations; 15,625 architectures."""
+
+    def __init__(
+        self,
+        layout: NatsLayout,
+        *,
+        bn_affine: bool = False,
+        share_fc: bool = False,
+        ensemble_param: bool = False,
+        ensemble_sum: bool = False,
+        fix_head: bool = False,
+        grad_checkpointing: bool = False,
+    ):
+        self.layout = layout
+        self.bn_affine = bn_affine
+        self.grad_checkpointing = grad_checkpointing
+        self.joint_options = {
+            "share_fc": share_fc,
+            "ensemble_param": ensemble_param,
+            "ensemble_sum": ensemble_sum,
+            "fix_head": fix_head,
+            "grad_checkpointing": grad_checkpointing,
+        }
+
+    @classmethod
+    def from_config(cls, config: CommonConfig, data: DataSet) -> "NatsSpace":
+        """The space for the flags of any program. Raises :class:`CydasError` where they make none."""
+        for name in FOREIGN:
+            if getattr(config, name, False):
+                raise CydasError(f"--{name} belongs to the DARTS cells: leave it out with --space nats")
+        if config.layer_num != STAGES or config.model_type == "imagenet":
+            raise CydasError(f"--space nats has {STAGES} stages of the CIFAR kind: no other --layer_num, --model_type")
+        try:
+            layout = NatsLayout(
+                init_channels=config.init_channels,
+                cells_per_stage=config.cells_per_stage,
+                n_classes=data.n_classes,
+                input_channels=data.input_channels,
+                image_size=data.image_size,
+            )
+        except ValueError as error:
+            raise CydasError(str(error)) from None
+        names = ("bn_affine", "share_fc", "ensemble_param", "ensemble_sum", "fix_head", "grad_checkpointing")
+        return cls(layout, **{name: getattr(config, name) for name in names if hasattr(config, name)})
+
+    def build(self) -> JointNetwork:
+        """Both networks; the evaluation network has no cells until :meth:`set_evaluation`."""
+        layout = self.layout
+        return JointNetwork(
+            Stem(layout),
+            make_stages(layout, SearchCell, self.bn_affine),
+            ArchitectureParameters(),
+            tuple(
+                DistillationHead(*layout.stage_output(stage), layout.n_classes, self.bn_affine)
+                for stage in range(STAGES - 1)
+            ),
+            features=layout.channels(STAGES - 1),
+            n_classes=layout.n_classes,
+            **self.joint_options,
+        )
+
+    @torch.no_grad()
+    def discretise(self, joint: JointNetwork) -> Architecture:
+        """The architecture that the search network now prefers: each edge's best operation, ``none`` included."""
+        best = joint.super_layers_arch.alpha.argmax(dim=1).tolist()
+        return Architecture(tuple(OPERATIONS[column] for column in best))
+
+    def set_evaluation(self, joint: JointNetwork, architecture: Architecture) -> None:
+        """Give the joint network a freshly initialised evaluation network of this architecture."""
+        joint.set_evaluation(make_stages(self.layout, EvaluationCell, architecture, True))
+
+    def retrain_network(self, architecture: Architecture, auxiliary: bool) -> NatsNetwork:
+        """The benchmark's network of an architecture. Raises :class:`CydasError` for an auxiliary head."""
+        if auxiliary:
+            raise CydasError("the networks of NATS-Bench have no auxiliary head: give --aux_weight 0 with --space nats")
+        return NatsNetwork(self.layout, architecture, self.grad_checkpointing)
+
+    def regulariser(self, joint: JointNetwork) -> Tensor:
+        """Mean of the absolute raw alphas of ``none``."""
+        return joint.super_layers_arch.alpha[:, OPERATIONS.index("none")].abs().mean()
+
+    @torch.no_grad()
+    def alpha_entropy(self, joint: JointNetwork) -> float:
+        """Mean entropy of the edges' softmax(alpha) as a share of its maximum: 1 undecided, 0 decided."""
+        p = joint.super_layers_arch.alpha.softmax(dim=-1)
+        return float(torch.special.entr(p).sum(dim=-1).mean() / math.log(p.shape[-1]))
+
+    def describe(self, architecture: Architecture) -> dict[str, int]:
+        """How often each operation stands in the cell."""
+        counts = Counter(architecture.operations)
+        return {name: counts[name] for name in OPERATIONS}
+
+    def draw(self, architecture: Architecture, folder: Path, name: str) -> None:
+        """A picture of the cell; edges without an operation are left out."""
+        edges = [
+            (str(source), str(target), operation)
+            for (target, source), operation in zip(EDGES, architecture.operations, strict=True)
+            if operation != "none"
+        ]
+        draw_graph(folder / name, edges, inputs=["0"], output="3")
+
+    @staticmethod
+    def to_strings(architecture: Architecture) -> dict[str, str]:
+        """The benchmark's form; all stages have one cell."""
+        return {"0": str(architecture)}
+
+    @staticmethod
+    def parse(entries: object, stages: int, source: str) -> Architecture:
+        """Read ``{"0": "|op~0|+..."}`` or the bare string. Raises :class:`CydasError` naming ``source``."""
+        if isinstance(entries, dict):
+            if list(entries) != ["0"]:
+                raise CydasError(f'{source}: one architecture is expected, {{"0": "|nor_conv_3x3~0|+..."}}')
+            entries = entries["0"]
+        try:
+            return parse_architecture(entries)
+        except GenotypeError as error:
+            raise CydasError(f"{source}: {error}") from None

@@ -1,0 +1,233 @@
+"""What NATS-Bench knows of its 15,625 architectures, in a table of 1 MB.
+
+    python -m CyDAS.utils.nats_table export OFFICIAL TABLE.csv.gz   # once, from the official file
+    python -m CyDAS.utils.nats_table show TABLE ARCHITECTURE         # or its index
+    python -m CyDAS.utils.nats_table random TABLE --architectures 50 --seeds 0 1 2 3 4
+
+A table is a CSV file, gzipped or not, with a row for each architecture and at least the columns of :data:`COLUMNS`.
+"""
+
+import argparse
+import csv
+import gzip
+import io
+import sys
+import zlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+
+from CyDAS.utils.errors import CydasError, run_program
+
+DATASETS = ("cifar10", "cifar100", "imagenet16")
+#: Accuracies after 200 epochs, percent: validation and test on each data set.
+FIGURES = tuple(f"{dataset}_{part}" for dataset in DATASETS for part in ("val", "test"))
+#: Parameters (millions), multiply-accumulates (millions), seconds of the benchmark's training.
+COSTS = (
+    *(f"params_M_{dataset}" for dataset in DATASETS),
+    *(f"flops_M_{dataset}" for dataset in DATASETS),
+    *(f"train_time_s_200ep_{dataset}" for dataset in ("cifar10valid", "cifar100", "imagenet16")),
+)
+COLUMNS = ("index", "arch_str", *FIGURES, *COSTS)
+#: A table that takes more, unpacked, is none.
+MAX_BYTES = 50_000_000
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One architecture of the benchmark."""
+
+    index: int
+    arch: str
+    accuracies: dict[str, float]  #: by :data:`FIGURES`, percent
+    costs: dict[str, float]  #: by :data:`COSTS`
+    ranks: dict[str, int]  #: by :data:`FIGURES`, among all architectures of the table; the best has 1
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        parts = (f"{key} {value:.2f} (rank {self.ranks[key]})" for key, value in self.accuracies.items())
+        return f"#{self.index}, " + ", ".join(parts)
+
+
+class NatsTable:
+    """All architectures with what the benchmark says of them."""
+
+    def __init__(self, archs: list[str], columns: dict[str, np.ndarray]):
+        self.archs = archs
+        self._columns = columns
+        self._places = {arch: place for place, arch in enumerate(archs)}
+
+    def __len__(self) -> int:
+        return len(self.archs)
+
+    @classmethod
+    def read(cls, path: Path) -> "NatsTable":
+        """Read a table. Raises :class:`CydasError` naming what is wrong with it."""
+        try:
+            with open(path, "rb") as file:
+                packed = file.read(2) == b"\x1f\x8b"
+                file.seek(0)
+                content = (gzip.GzipFile(fileobj=file) if packed else file).read(MAX_BYTES + 1)
+            if len(content) > MAX_BYTES:
+                raise CydasError(f"table {path}: more than {MAX_BYTES // 10**6} MB are no table of NATS-Bench")
+            rows = list(csv.reader(io.StringIO(content.decode("utf-8"))))
+        except FileNotFoundError:
+            raise CydasError(f"table {path}: there is no such file") from None
+        except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
+            raise CydasError(f"table {path}: it cannot be read ({error})") from None
+        return cls._from_rows(rows, path)
+
+    @classmethod
+    def _from_rows(cls, rows: list[list[str]], path: Path) -> "NatsTable":
+        header = rows[0] if rows else []
+        missing = [name for name in COLUMNS if name not in header]
+        if missing:
+            raise CydasError(f"table {path}: the column {missing[0]} is missing")
+        place = {name: header.index(name) for name in COLUMNS}
+        columns = {name: np.empty(len(rows) - 1) for name in (*FIGURES, *COSTS)}
+        archs = []
+        for number, row in enumerate(rows[1:]):
+            try:
+                if len(row) != len(header) or int(row[place["index"]]) != number:
+                    raise ValueError(f"{len(header)} columns and index {number} are expected")
+                for name, column in columns.items():
+                    column[number] = float(row[place[name]])
+            except ValueError as error:
+                raise CydasError(f"table {path}, row {number}: {error}") from None
+            archs.append(row[place["arch_str"]])
+        if not archs or len(set(archs)) < len(archs):
+            raise CydasError(f"table {path}: it is empty, or an architecture stands in it twice")
+        if not all(np.isfinite(column).all() for column in columns.values()):
+            raise CydasError(f"table {path}: a figure is not finite")
+        return cls(archs, columns)
+
+    def find(self, architecture: str | int) -> Entry:
+        """What is known of an architecture, by its string or index. Raises :class:`CydasError` for an unknown one."""
+        if isinstance(architecture, str):
+            if architecture not in self._places:
+                raise CydasError(f"no architecture {architecture[:300]!r} in the table of {len(self)}")
+            index = self._places[architecture]
+        else:
+            index = architecture
+            if not 0 <= index < len(self):
+                raise CydasError(f"no architecture {index} in the table: 0 to {len(self) - 1} are")
+        figures, costs = ({n: float(self._columns[n][index]) for n in names} for names in (FIGURES, COSTS))
+        ranks = {name: int((self._columns[name] > figures[name]).sum()) + 1 for name in FIGURES}
+        return Entry(index, self.archs[index], figures, costs, ranks)
+
+    def column(self, name: str) -> np.ndarray:
+        """A figure or cost of all architectures. Raises :class:`CydasError` for an unknown one."""
+        if name not in self._columns:
+            raise CydasError(f"no figure {name!r} in the table; there are {', '.join(self._columns)}")
+        return self._columns[name]
+
+    def random_search(self, architectures: int, seed: int, by: str = "cifar10_val") -> Entry:
+        """The best by the figure ``by`` among so many architectures drawn at random, all different."""
+        drawn = np.random.default_rng(seed).choice(len(self), min(architectures, len(self)), replace=False)
+        return self.find(int(drawn[np.argmax(self.column(by)[drawn])]))
+
+
+def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write a table that :meth:`NatsTable.read` reads; gzipped where its name ends in .gz."""
+    from CyDAS.utils.files import write_atomically
+
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    content = text.getvalue().encode()
+    packed = gzip.compress(content, mtime=0) if path.suffix == ".gz" else content
+    write_atomically(path, lambda beside: beside.write_bytes(packed))
+
+
+def export(official: Path, target: Path) -> int:
+    """Make a table from the official NATS-Bench folder or file, or the NAS-Bench-201 file. Returns its rows.
+
+    Needs the package nats_bench, which unpickles NATS-Bench's files: use those of the benchmark's authors only.
+    Raises :class:`CydasError` where the package or the file is missing.
+    """
+    api = _open_official(official)
+    rows = [_official_row(api, index) for index in range(len(api))]
+    write_table(target, rows)
+    NatsTable.read(target)
+    return len(rows)
+
+
+def _open_official(path: Path):
+    try:
+        import nats_bench
+    except ImportError:
+        raise CydasError("export needs the package nats_bench: pip install nats_bench") from None
+    if not path.exists():
+        raise CydasError(f"there is no {path}")
+    if path.suffix == ".pth":
+        import torch
+
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        hours = {"less": "12", "full": "200"}  # NAS-Bench-201's names of the schedules
+        content["arch2infos"] = {
+            index: {hours.get(key, key): value for key, value in infos.items()}
+            for index, infos in content["arch2infos"].items()
+        }
+        return nats_bench.create(content, "tss", fast_mode=False, verbose=False)
+    return nats_bench.create(str(path), "tss", fast_mode=path.is_dir(), verbose=False)
+
+
+def _official_row(api, index: int) -> dict[str, Any]:
+    """A table's row; validation accuracy of CIFAR-10 is of the network trained on half of it, as is the custom."""
+
+    def figures(dataset: str) -> dict[str, Any]:
+        return api.get_more_info(index, dataset, hp="200", is_random=False)
+
+    half, whole, hundred, imagenet = map(figures, ("cifar10-valid", "cifar10", "cifar100", "ImageNet16-120"))
+    row = {"index": index, "arch_str": api.arch(index), "cifar10_val": half["valid-accuracy"]}
+    row |= {"cifar10_test": whole["test-accuracy"]}
+    for name, values in (("cifar100", hundred), ("imagenet16", imagenet)):
+        row |= {f"{name}_val": values["valid-accuracy"], f"{name}_test": values["test-accuracy"]}
+    for name, dataset in zip(DATASETS, ("cifar10", "cifar100", "ImageNet16-120"), strict=True):
+        cost = api.get_cost_info(index, dataset, hp="200")
+        row |= {f"params_M_{name}": cost["params"], f"flops_M_{name}": cost["flops"]}
+    times = zip(("cifar10valid", "cifar100", "imagenet16"), (half, hundred, imagenet), strict=True)
+    return row | {f"train_time_s_200ep_{name}": values["train-all-time"] for name, values in times}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("export", help="make a table from the official file")
+    command.add_argument("official", type=Path)
+    command.add_argument("table", type=Path)
+    command = commands.add_parser("show", help="what is known of an architecture")
+    command.add_argument("table", type=Path)
+    command.add_argument("architecture", help="its string or index")
+    command = commands.add_parser("random", help="random search, chosen by validation accuracy")
+    command.add_argument("table", type=Path)
+    command.add_argument("--architectures", type=int, default=50, help="how many are looked at (default: 50)")
+    command.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    command.add_argument("--by", default="cifar10_val", help="what the best one is chosen by (default: cifar10_val)")
+    options = parser.parse_args(arguments)
+    if options.command == "export":
+        print(f"{export(options.official, options.table)} architectures written to {options.table}")
+        return
+    table = NatsTable.read(options.table)
+    if options.command == "show":
+        text = options.architecture
+        entry = table.find(int(text) if text.isdecimal() else text)
+        print(entry.arch, entry, *(f"{key} {value:g}" for key, value in entry.costs.items()), sep="\n")
+        return
+    found = [table.random_search(options.architectures, seed, options.by) for seed in options.seeds]
+    for seed, entry in zip(options.seeds, found, strict=True):
+        print(f"seed {seed}: {entry.arch} {entry}")
+    for name in FIGURES:
+        values = [entry.accuracies[name] for entry in found]
+        spread = stdev(values) if len(values) > 1 else 0.0
+        print(f"{name} {mean(values):.2f} ± {spread:.2f}; all architectures {table.column(name).mean():.2f}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_program(main))
