@@ -125,7 +125,7 @@ def search_with_seeds(config: SearchConfig, given: set[str]) -> None:
     threads = config.threads or max(1, (os.cpu_count() or 1) // config.jobs)
 
     def search(seed: int) -> int:
-        command = [sys.executable, "-m", "CyDAS.search", *flags, "--seed", str(seed), "--name", names[seed]]
+        command = [sys.executable, str(Path(__file__).resolve()), *flags, "--seed", str(seed), "--name", names[seed]]
         checkpoint = config.output_dir / "search" / names[seed] / CHECKPOINT
         resume = ["--resume"] if config.resume and checkpoint.exists() else []
         # PyTorch reads the number of threads where it is imported

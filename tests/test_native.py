@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from CyDAS.models import native
+from CyDAS.models import native, nats
 from CyDAS.models.layout import CellShape
 from CyDAS.models.mixed import CellPlan, Operation, run_cell
 from CyDAS.models.nasnet import EvaluationCell
@@ -170,6 +170,30 @@ def test_inference_equals_pytorch(plain, channels, reduction, dtype):
     expected = plain(infer)
     scale = max(1.0, float(expected.abs().max()))
     torch.testing.assert_close(infer(), expected, rtol=0, atol=TOLERANCE[dtype] * scale)
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    "channels, size, dtype", [(6, 5, torch.float64), (20, 8, torch.float64), (16, 12, torch.float32)]
+)
+def test_nats_cells_equal_pytorch(plain, channels, size, dtype):
+    """Dense convolutions, one input, only the last node given out; with and without keeping anything for backward."""
+    x = torch.randn(3, channels, size, size, dtype=dtype)
+    for training in (True, False):
+        torch.manual_seed(channels)
+        cell = perturb(nats.SearchCell(channels, affine=training), dtype).train(training)
+        weights = torch.rand(6, 5, dtype=dtype)
+        compare(plain, cell, lambda m, x, weights: m((x,), weights)[0], [x, weights], dtype)
+        for text in (
+            "|nor_conv_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|none~0|avg_pool_3x3~1|nor_conv_3x3~2|",
+            "|none~0|+|none~0|none~1|+|none~0|nor_conv_1x1~1|skip_connect~2|",  # nodes that nothing reaches
+        ):
+            evaluation = nats.EvaluationCell(channels, nats.parse_architecture(text), affine=True)
+            compare(plain, perturb(evaluation, dtype).train(training), lambda m, x: m((x,))[0], [x], dtype)
+    with torch.no_grad():
+        expected = plain(lambda: cell((x,), weights)[0])
+        scale = max(1.0, float(expected.abs().max()))
+        torch.testing.assert_close(cell((x,), weights)[0], expected, rtol=0, atol=TOLERANCE[dtype] * scale)
 
 
 @needs_compiler

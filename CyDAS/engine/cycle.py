@@ -177,7 +177,7 @@ class CyclicSearch:
         self._epoch(name, train.epoch(self._data_epoch(index, 0), steps), lambda b: self.train_update(*b), steps, log)
 
     def _cycle(self, train: Batches, val: Batches, index: int, steps: int, log: RunLog) -> None:
-        """A new evaluation network, its own warm-up, then joint learning. With method darts, the search network alone."""
+        """A new evaluation network, its warm-up, then joint learning; with method darts, the search network alone."""
         config = self.config
         name = f"cycle {index + 1 - config.pretrain_epochs}/{config.search_iter - config.pretrain_epochs}"
         cyclic = config.method == "cdarts"

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from CyDAS.utils.errors import CydasError, run_program
+from CyDAS.utils.files import write_atomically
 
 DATASETS = ("cifar10", "cifar100", "imagenet16")
 #: Accuracies after 200 epochs, percent: validation and test on each data set.
@@ -102,7 +103,7 @@ class NatsTable:
             archs.append(row[place["arch_str"]])
         if not archs or len(set(archs)) < len(archs):
             raise CydasError(f"table {path}: it is empty, or an architecture stands in it twice")
-        if not all(np.isfinite(column).all() for column in columns.values()):
+        if not all(np.isfinite(columns[name]).all() for name in FIGURES):  # costs may be unknown
             raise CydasError(f"table {path}: a figure is not finite")
         return cls(archs, columns)
 
@@ -134,8 +135,6 @@ class NatsTable:
 
 def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
     """Write a table that :meth:`NatsTable.read` reads; gzipped where its name ends in .gz."""
-    from CyDAS.utils.files import write_atomically
-
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -193,7 +192,8 @@ def _official_row(api, index: int) -> dict[str, Any]:
         cost = api.get_cost_info(index, dataset, hp="200")
         row |= {f"params_M_{name}": cost["params"], f"flops_M_{name}": cost["flops"]}
     times = zip(("cifar10valid", "cifar100", "imagenet16"), (half, hundred, imagenet), strict=True)
-    return row | {f"train_time_s_200ep_{name}": values["train-all-time"] for name, values in times}
+    seconds = {f"train_time_s_200ep_{name}": values["train-all-time"] for name, values in times}
+    return row | {name: "nan" if value is None else value for name, value in seconds.items()}
 
 
 def main(arguments: list[str] | None = None) -> None:
