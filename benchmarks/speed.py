@@ -42,15 +42,18 @@ from CyDAS.engine.optim import Precision, sgd, update
 from CyDAS.engine.supervised import retrain_loss
 from CyDAS.models.layout import Layout
 from CyDAS.models.nasnet import RetrainNetwork
-from CyDAS.spaces import DartsSpace, load_architecture
+from CyDAS.models.nats import NatsLayout, parse_architecture
+from CyDAS.spaces import DartsSpace, NatsSpace, load_architecture
 from CyDAS.utils.distributed import Process
 from CyDAS.utils.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 CELL = ROOT / "CyDAS/cells/cifar_genotype.json"
+NATS_CELL = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
 CPU = torch.device("cpu")
 SIDES = ("plain", "cydas")
 SPACES = {"plain": plain.PlainSpace, "cydas": DartsSpace}
+NATS_SPACES = {"plain": plain.PlainNatsSpace, "cydas": NatsSpace}
 SEARCHES = {"plain": plain.PlainSearch, "cydas": CyclicSearch}
 
 #: One measured action; returns numbers by which both sides are compared, or nothing.
@@ -75,18 +78,21 @@ def batch(size: int) -> tuple[Tensor, Tensor]:
     return x, torch.randint(0, 10, (size,), generator=generator)
 
 
-def make_search(side: str, channels: int, **flags) -> CyclicSearch:
+def make_search(side: str, channels: int, nats: bool = False) -> CyclicSearch:
     """A search with an evaluation network of the published cell; both sides get the same weights."""
     torch.manual_seed(0)
     weights = None
     for kind in ("cydas", "plain") if side == "plain" else ("cydas",):
-        space = SPACES[kind](Layout(init_channels=channels), repeat_cell=True, ensemble_param=True, fix_head=True)
+        if nats:
+            space = NATS_SPACES[kind](NatsLayout(channels), ensemble_param=True)
+        else:
+            space = SPACES[kind](Layout(init_channels=channels), repeat_cell=True, ensemble_param=True, fix_head=True)
         joint = space.build().train()
-        space.set_evaluation(joint, load_architecture(CELL, 3))
+        space.set_evaluation(joint, parse_architecture(NATS_CELL) if nats else load_architecture(CELL, 3))
         joint.load_state_dict(weights or joint.state_dict())
         weights = joint.state_dict()
     config = SearchConfig(search_iter=32, pretrain_epochs=2, search_iter_epochs=1, w_lr=0.08, nasnet_lr=0.08,
-                          interactive_type=3, regular=True, regular_ratio=0.667, **flags)  # fmt: skip
+                          interactive_type=3, regular=True, regular_ratio=0.667)  # fmt: skip
     return SEARCHES[side](space, joint, config, Precision(CPU, False, "bf16"))
 
 
@@ -106,9 +112,9 @@ def supernet(channels: int, size: int) -> Callable[[str], Action]:
     return build
 
 
-def search_step(channels: int, size: int) -> Callable[[str], Action]:
+def search_step(channels: int, size: int, nats: bool = False) -> Callable[[str], Action]:
     def build(side: str) -> Action:
-        search = make_search(side, channels)
+        search = make_search(side, channels, nats)
         x, y = batch(2 * size)
 
         def action() -> Tensor:
@@ -239,6 +245,13 @@ def cases() -> list[Case]:
             "search_step_16", "search step, both updates, 16 channels, batch 16", search_step(16, 16), 32, memory=True
         ),
         Case("search_step", "search step, 16 channels, batch 64", search_step(16, 64), 128, memory=True),
+        Case(
+            "nats_search_step",
+            "NATS-Bench search step, 16 channels, batch 64",
+            search_step(16, 64, nats=True),
+            128,
+            memory=True,
+        ),
         Case("retrain_step", "retrain step, 36 channels, 20 cells, batch 16", retrain(36, 16), 16, memory=True),
         Case("evaluation", "evaluation, 36 channels, 20 cells, batch 64", evaluation(36, 64), 64, memory=True),
         Case("pipeline", "CIFAR training images, batch 128", pipeline(128, 4096), 4096),

@@ -1,0 +1,74 @@
+"""The pictures of docs/, from results. Needs matplotlib, which CyDAS itself does not.
+
+python benchmarks/plots.py speed                        # docs/pictures/speed.png
+python benchmarks/plots.py nats SUMMARY.json ...        # docs/pictures/nats.png; each the summary of one --seeds run
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+ROOT = Path(__file__).resolve().parents[1]
+PICTURES = ROOT / "docs/pictures"
+COLOURS = {"plain": "tab:grey", "cydas": "tab:blue"}
+
+
+def speed(results: Path) -> Path:
+    """Seconds of the search network's forward and backward against batch size, channels and threads."""
+    cases = json.loads(results.read_text())["results"]
+    rows = {
+        "batch size (16 channels)": {
+            8: "supernet_batch_8", 16: "supernet", 32: "supernet_batch_32", 64: "supernet_batch_64",
+        },
+        "channels (batch 16)": {8: "supernet_channels_8", 16: "supernet", 32: "supernet_channels_32"},
+        "threads (16 channels, batch 16)": {1: "supernet_1_thread", 2: "supernet"},
+    }  # fmt: skip
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.4), sharey=True)
+    for axis, (label, names) in zip(axes, rows.items(), strict=True):
+        for side, colour in COLOURS.items():
+            seconds = [cases[name]["median_seconds"][side] for name in names.values()]
+            axis.plot(list(names), seconds, "o-", color=colour, label={"cydas": "CyDAS"}.get(side, side))
+        axis.set(xlabel=label, yscale="log", xticks=list(names))
+        axis.grid(alpha=0.3, which="both")
+    axes[0].set_ylabel("seconds, forward and backward")
+    axes[0].legend()
+    return save(figure, "speed.png")
+
+
+def nats(summaries: list[Path]) -> Path:
+    """CIFAR-10 test accuracy of the current cell over the rounds, one line a seed, one panel a run."""
+    figure, axes = plt.subplots(1, len(summaries), figsize=(5.5 * len(summaries), 3.8), squeeze=False, sharey=True)
+    for axis, path in zip(axes[0], summaries, strict=True):
+        for seed, result in json.loads(path.read_text())["seeds"].items():
+            points = [(r["round"], r["benchmark"]["accuracies"]["cifar10_test"]) for r in result["trajectory"]]
+            axis.plot(*zip(*points, strict=True), linewidth=1.2, label=f"seed {seed}")
+        axis.set(title=path.name.removesuffix("-seeds.json"), xlabel="round", ylim=(50, 95.5))
+        axis.grid(alpha=0.3)
+    axes[0][0].set_ylabel("CIFAR-10 test, % (benchmark)")
+    axes[0][0].legend(fontsize=8)
+    return save(figure, "nats.png")
+
+
+def save(figure: plt.Figure, name: str) -> Path:
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    figure.tight_layout()
+    figure.savefig(PICTURES / name, dpi=110, metadata={"Software": None})
+    return PICTURES / name
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("picture", choices=("speed", "nats"))
+    parser.add_argument("files", nargs="*", type=Path)
+    arguments = parser.parse_args()
+    default = ROOT / "benchmarks/results/speed.json"
+    print(speed(default) if arguments.picture == "speed" else nats(arguments.files))
+
+
+if __name__ == "__main__":
+    main()
