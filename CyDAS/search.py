@@ -1,11 +1,7 @@
 """Search an architecture: ``python CyDAS/search.py --help``."""
 
-import os
-import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 if __package__ in (None, ""):  # started as a file: the package lies one level up
@@ -14,31 +10,29 @@ if __package__ in (None, ""):  # started as a file: the package lies one level u
 import CyDAS  # noqa: F401  before torch: it says how long waiting threads spin
 
 # isort: split
-from CyDAS.config import SearchConfig, parse, to_arguments
+from CyDAS.config import SearchConfig, parse
 from CyDAS.data import load_data
 from CyDAS.engine.cycle import CyclicSearch
 from CyDAS.engine.optim import Precision
+from CyDAS.engine.seeds import CHECKPOINT, RESULT, search_with_seeds
 from CyDAS.spaces import make_space
 from CyDAS.utils import run
 from CyDAS.utils.checkpoint import load_checkpoint, random_states, refusing, save_checkpoint, set_random_state
 from CyDAS.utils.distributed import Process, copy_from_main, place, stop_process
-from CyDAS.utils.errors import CydasError, run_program
+from CyDAS.utils.errors import run_program
 from CyDAS.utils.files import read_json, write_json
 from CyDAS.utils.logs import RunLog
-from CyDAS.utils.nats_table import FIGURES, NatsTable
+from CyDAS.utils.nats_table import NatsTable
 from CyDAS.utils.profile import count_parameters
-
-CHECKPOINT = "search_resume.pth.tar"
-RESULT = "result.json"
 
 
 def main(arguments: list[str] | None = None) -> None:
     config, given = parse(SearchConfig, "Search an architecture with CDARTS.", arguments)
     if config.seeds:
-        search_with_seeds(config, given)
+        search_with_seeds(Path(__file__).resolve(), config, given)
         return
     folder = config.output_dir / "search" / config.name
-    table = NatsTable.read(config.nats_table) if config.nats_table else None
+    table = NatsTable.read(config.nats_table, complete=True) if config.nats_table else None
     process = run.start(config)
     data = load_data(config, process)
     space = make_space(config, data)
@@ -65,10 +59,10 @@ def main(arguments: list[str] | None = None) -> None:
     def end_round(search: CyclicSearch) -> None:
         random = random_states()
         if process.is_main:
-            show(search, folder, log, table)
             content = {"search": search.state_dict(), "random": random, "config": run.plain(config)}
             save_checkpoint(folder / CHECKPOINT, content)
             log.last_checkpoint = folder / CHECKPOINT
+            show(search, folder, log, table)
 
     try:
         search.run(train, val, log, end_round)
@@ -110,50 +104,14 @@ def collect_result(folder: Path, genotype: dict[str, str], table: NatsTable | No
         rounds = [read_json(file, "round") for file in sorted((folder / "alphas").glob("round_*.json"))]
         result["benchmark"] = table.find(genotype["0"]).as_dict()
         result["trajectory"] = [
-            {"round": r["round"], "genotype": r["genotype"], "benchmark": r["benchmark"]} for r in rounds
+            {
+                "round": r["round"],
+                "genotype": r["genotype"],
+                "benchmark": table.find(r["genotype"]["0"]).as_dict(),
+            }
+            for r in rounds
         ]
     return result
-
-
-def search_with_seeds(config: SearchConfig, given: set[str]) -> None:
-    """One search for each of ``--seeds`` in a process of its own; then mean and deviation of what was found.
-
-    Raises :class:`CydasError` where a search failed, after the others have ended.
-    """
-    names = {seed: f"{config.name}-seed{seed}" for seed in config.seeds}
-    flags = to_arguments(config, given - {"seeds", "jobs", "seed", "name", "resume", "threads"})
-    threads = config.threads or max(1, (os.cpu_count() or 1) // config.jobs)
-
-    def search(seed: int) -> int:
-        command = [sys.executable, str(Path(__file__).resolve()), *flags, "--seed", str(seed), "--name", names[seed]]
-        checkpoint = config.output_dir / "search" / names[seed] / CHECKPOINT
-        resume = ["--resume"] if config.resume and checkpoint.exists() else []
-        # PyTorch reads the number of threads where it is imported
-        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-        return subprocess.run([*command, *resume, "--threads", str(threads)], env=environment).returncode
-
-    with ThreadPoolExecutor(config.jobs) as pool:
-        codes = dict(zip(config.seeds, pool.map(search, config.seeds), strict=True))
-    failed = [str(seed) for seed, code in codes.items() if code]
-    if failed:
-        raise CydasError(f"the search failed for seed {', '.join(failed)}; --resume goes on with all of them")
-    results = {seed: read_json(config.output_dir / "search" / name / RESULT, "result") for seed, name in names.items()}
-    for seed, result in results.items():
-        print(f"seed {seed}: {result['genotype']['0']}")
-    summary = {"seeds": {str(seed): result for seed, result in results.items()}}
-    if config.nats_table:
-        summary["benchmark"] = summarise([result["benchmark"] for result in results.values()])
-        for key, (mean, deviation) in summary["benchmark"].items():
-            print(f"{key} {mean:.2f} ± {deviation:.2f}")
-    path = config.output_dir / "search" / f"{config.name}-seeds.json"
-    write_json(path, summary)
-    print(f"written: {path}")
-
-
-def summarise(found: list[dict[str, Any]]) -> dict[str, tuple[float, float]]:
-    """Mean and standard deviation (of the sample; 0 for a single one) of each accuracy."""
-    values = {key: [entry["accuracies"][key] for entry in found] for key in FIGURES}
-    return {key: (mean(some), stdev(some) if len(some) > 1 else 0.0) for key, some in values.items()}
 
 
 def resume(search: CyclicSearch, content: dict, path: Path, process: Process) -> None:

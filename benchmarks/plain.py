@@ -13,7 +13,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from CyDAS.engine.cycle import CyclicSearch, ValLosses
 from CyDAS.engine.supervised import retrain_loss
-from CyDAS.models import nats
+from CyDAS.models import nats, nats_architecture
 from CyDAS.models.genotype import Cell, Genotype
 from CyDAS.models.joint import JointNetwork
 from CyDAS.models.layout import CellShape, Layout, State
@@ -202,8 +202,10 @@ class NatsSearchCell(nn.Module):
         super().__init__()
         self.edges = nn.ModuleDict(
             {
-                edge: nn.ModuleList(make_nats_operation(name, channels, affine) for name in nats.OPERATIONS)
-                for edge in nats.EDGE_NAMES
+                edge: nn.ModuleList(
+                    make_nats_operation(name, channels, affine) for name in nats_architecture.OPERATIONS
+                )
+                for edge in nats_architecture.EDGE_NAMES
             }
         )
 
@@ -220,7 +222,7 @@ class NatsSearchCell(nn.Module):
 
 
 class NatsEvaluationCell(nn.Module):
-    def __init__(self, channels: int, architecture: nats.Architecture, affine: bool):
+    def __init__(self, channels: int, architecture: nats_architecture.Architecture, affine: bool):
         super().__init__()
         self.architecture = architecture
         self.layers = nn.ModuleList(make_nats_operation(name, channels, affine) for name in architecture.operations)
@@ -241,7 +243,7 @@ class PlainNatsSpace(NatsSpace):
         joint.super_layers = nats.make_stages(self.layout, NatsSearchCell, self.bn_affine)
         return joint
 
-    def set_evaluation(self, joint: JointNetwork, architecture: nats.Architecture) -> None:
+    def set_evaluation(self, joint: JointNetwork, architecture: nats_architecture.Architecture) -> None:
         joint.set_evaluation(nats.make_stages(self.layout, NatsEvaluationCell, architecture, True))
 
 

@@ -66,6 +66,8 @@ def main() -> None:
     parser.add_argument("picture", choices=("speed", "nats"))
     parser.add_argument("files", nargs="*", type=Path)
     arguments = parser.parse_args()
+    if arguments.picture == "nats" and not arguments.files:
+        parser.error("nats takes the summaries of --seeds runs that had --nats_table")
     default = ROOT / "benchmarks/results/speed.json"
     print(speed(default) if arguments.picture == "speed" else nats(arguments.files))
 

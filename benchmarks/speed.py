@@ -42,7 +42,8 @@ from CyDAS.engine.optim import Precision, sgd, update
 from CyDAS.engine.supervised import retrain_loss
 from CyDAS.models.layout import Layout
 from CyDAS.models.nasnet import RetrainNetwork
-from CyDAS.models.nats import NatsLayout, parse_architecture
+from CyDAS.models.nats import NatsLayout
+from CyDAS.models.nats_architecture import parse_architecture
 from CyDAS.spaces import DartsSpace, NatsSpace, load_architecture
 from CyDAS.utils.distributed import Process
 from CyDAS.utils.files import write_json

@@ -21,8 +21,9 @@ from CyDAS.models.genotype import discretise, parse_genotype
 from CyDAS.models.heads import AuxiliaryHead, DistillationHead
 from CyDAS.models.layout import Layout
 from CyDAS.models.nasnet import RetrainNetwork
-from CyDAS.models.nats import EDGE_NAMES, NatsLayout
-from CyDAS.models.nats import OPERATIONS as NATS_OPERATIONS
+from CyDAS.models.nats import NatsLayout
+from CyDAS.models.nats_architecture import EDGE_NAMES
+from CyDAS.models.nats_architecture import OPERATIONS as NATS_OPERATIONS
 from CyDAS.models.operations import OPERATIONS, SepConv, make_operation
 from CyDAS.models.weight_pool import WeightPool
 from CyDAS.spaces import DartsSpace, NatsSpace

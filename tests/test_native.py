@@ -15,6 +15,7 @@ from CyDAS.models.layout import CellShape
 from CyDAS.models.mixed import CellPlan, Operation, run_cell
 from CyDAS.models.nasnet import EvaluationCell
 from CyDAS.models.native import tensors
+from CyDAS.models.nats_architecture import parse_architecture
 from CyDAS.models.operations import CHOOSABLE, make_operation, make_preprocessing
 from CyDAS.models.supernet import Mixture, SearchCell
 
@@ -188,7 +189,7 @@ def test_nats_cells_equal_pytorch(plain, channels, size, dtype):
             "|nor_conv_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|none~0|avg_pool_3x3~1|nor_conv_3x3~2|",
             "|none~0|+|none~0|none~1|+|none~0|nor_conv_1x1~1|skip_connect~2|",  # nodes that nothing reaches
         ):
-            evaluation = nats.EvaluationCell(channels, nats.parse_architecture(text), affine=True)
+            evaluation = nats.EvaluationCell(channels, parse_architecture(text), affine=True)
             compare(plain, perturb(evaluation, dtype).train(training), lambda m, x: m((x,))[0], [x], dtype)
     with torch.no_grad():
         expected = plain(lambda: cell((x,), weights)[0])

@@ -14,14 +14,16 @@ import torch
 from conftest import ROOT
 
 from CyDAS.models.genotype import GenotypeError
-from CyDAS.models.nats import OPERATIONS, Architecture, NatsLayout, NatsNetwork, parse_architecture
+from CyDAS.models.nats import NatsLayout, NatsNetwork
+from CyDAS.models.nats_architecture import OPERATIONS, Architecture, parse_architecture
 from CyDAS.retrain import main as retrain
 from CyDAS.search import main as search
 from CyDAS.spaces import NatsSpace, load_architecture
 from CyDAS.test import main as evaluate
 from CyDAS.utils.checkpoint import load_checkpoint
 from CyDAS.utils.errors import CydasError
-from CyDAS.utils.nats_table import COLUMNS, FIGURES, NatsTable, export, write_table
+from CyDAS.utils.nats_export import export
+from CyDAS.utils.nats_table import COLUMNS, FIGURES, NatsTable, write_table
 from CyDAS.utils.profile import count_macs, count_parameters
 
 TABLE = Path(os.environ.get("CYDAS_NATS_TABLE", ROOT.parent / "shared/data/nats_bench_201/nats_tss_200ep.csv.gz"))
@@ -94,6 +96,11 @@ def test_genotype_files_hold_one_architecture(tmp_path):
         path.write_text(json.dumps(content))
         with pytest.raises(CydasError, match="genotype file .*genotype.json"):
             load_architecture(path, 3, "nats")
+    path.write_text(json.dumps(BEST))
+    with pytest.raises(CydasError, match="is of --space nats, not of darts"):
+        load_architecture(path, 3)
+    with pytest.raises(CydasError, match="is of --space darts, not of nats"):
+        load_architecture(ROOT / "CyDAS/cells/cifar_genotype.json", 3, "nats")
 
 
 def test_search_network_has_the_published_size(golden):
@@ -190,6 +197,9 @@ def test_random_search_takes_the_best_validation_accuracy(made_up_table):
     found = [table.random_search(10, seed) for seed in range(3)]
     assert len({entry.index for entry in found}) == 3 and found[0] == table.random_search(10, 0)
     assert table.random_search(15625, 0).index == 15624
+    for architectures, seed in ((0, 0), (-3, 0), (1, -1)):
+        with pytest.raises(CydasError, match="at least 1 architecture and seed 0"):
+            table.random_search(architectures, seed)
 
 
 def official_content(archs):
@@ -262,6 +272,13 @@ def test_export_says_what_is_missing(tmp_path):
     pytest.importorskip("nats_bench", reason="the package nats_bench is not installed")
     with pytest.raises(CydasError, match="there is no .*nothing"):
         export(tmp_path / "nothing", tmp_path / "table.csv")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "text").write_text("no benchmark")
+    torch.save({"meta_archs": []}, tmp_path / "other.pth")
+    (tmp_path / "junk.pth").write_bytes(b"junk")
+    for name in ("folder", "text", "other.pth", "junk.pth"):
+        with pytest.raises(CydasError, match=f"{name}(: it is| is no file of NATS-Bench)"):
+            export(tmp_path / name, tmp_path / "table.csv")
     assert not (tmp_path / "table.csv").exists()
 
 
@@ -344,6 +361,31 @@ def test_several_seeds_are_searched_and_summed_up(tmp_path, made_up_table, capfd
     assert f"cifar10_test {(a + b) / 2:.2f} ±" in capfd.readouterr().out
     with pytest.raises(CydasError, match="the search failed for seed 3, 5"):  # the runs are there already
         search([*TINY, *ROUNDS, "--output_dir", str(tmp_path), "--name", "many", *flags])
+    # one that was cut off before its first checkpoint starts anew, a finished one is left as it is
+    (tmp_path / "search/many-seed3/search_resume.pth.tar").unlink()
+    (tmp_path / "search/many-seeds.json").unlink()
+    search([*TINY, *ROUNDS, "--output_dir", str(tmp_path), "--name", "many", *flags, "--resume"])
+    assert json.loads((tmp_path / "search/many-seeds.json").read_text()) == summary
+
+
+def test_seeds_are_not_searched_by_every_process(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(CydasError, match="leave out torchrun"):
+        search([*TINY, *ROUNDS, "--output_dir", str(tmp_path), "--seeds", "1"])
+
+
+def test_a_table_may_come_with_the_continuation(finished, tmp_path, made_up_table):
+    run = run_search(tmp_path, "late")
+    run_search(tmp_path, "late", "--resume", "--nats_table", str(made_up_table))
+    mine, theirs = (json.loads((r / "result.json").read_text()) for r in (run, finished / "search/first"))
+    assert mine == theirs
+
+
+def test_a_table_that_does_not_know_all_is_refused_at_the_start(tmp_path):
+    write_table(tmp_path / "small.csv", [made_up_row(0, BEST)])
+    with pytest.raises(CydasError, match="has 1 of the 15625 architectures"):
+        run_search(tmp_path, "small", "--nats_table", str(tmp_path / "small.csv"))
+    assert not (tmp_path / "search").exists()
 
 
 def test_what_was_found_is_retrained_and_tested(finished, capsys):
@@ -357,6 +399,7 @@ def test_what_was_found_is_retrained_and_tested(finished, capsys):
 @pytest.mark.parametrize(
     ("flags", "word"),
     [
+        (["--repeat_cell"], "--repeat_cell belongs to the DARTS cells"),
         (["--use_beta"], "--use_beta belongs to the DARTS cells"),
         (["--layer_num", "4"], "--space nats has 3 stages"),
         (["--image_size", "10"], "image_size must be a multiple of 4"),

@@ -174,6 +174,16 @@ def test_an_earlier_run_is_not_touched_without_a_word(finished):
     assert (finished / "search/first/genotype.json").read_bytes() == before
 
 
+def test_a_checkpoint_from_before_a_flag_existed_goes_on(tmp_path):
+    run = run_search(tmp_path, "old")
+    checkpoint = load_checkpoint(run / "search_resume.pth.tar")
+    del checkpoint["config"]["method"]
+    torch.save(checkpoint, run / "search_resume.pth.tar")
+    run_search(tmp_path, "old", "--resume")
+    with pytest.raises(CydasError, match="--method was cdarts, is darts"):
+        run_search(tmp_path, "old", "--resume", "--method", "darts")
+
+
 def test_overwrite_deletes_runs_only(finished, tmp_path):
     (tmp_path / "search/mine").mkdir(parents=True)
     (tmp_path / "search/mine/thesis.txt").write_text("all there is")

@@ -24,7 +24,22 @@ def make_space(config: CommonConfig, data: DataSet) -> DartsSpace | NatsSpace:
 
 def load_architecture(path: Path, stages: int, space: str = "darts") -> Any:
     """Read a genotype file of a space. Raises :class:`CydasError` for anything else."""
-    return SPACES[space].parse(read_json(path, "genotype file"), stages, f"genotype file {path}")
+    entries = read_json(path, "genotype file")
+    try:
+        return SPACES[space].parse(entries, stages, f"genotype file {path}")
+    except CydasError:
+        for other in SPACES.keys() - {space}:
+            if _is_of(other, entries, stages):
+                raise CydasError(f"genotype file {path} is of --space {other}, not of {space}") from None
+        raise
+
+
+def _is_of(space: str, entries: Any, stages: int) -> bool:
+    try:
+        SPACES[space].parse(entries, stages, "")
+    except CydasError:
+        return False
+    return True
 
 
 def check_genotype(checkpoint: dict[str, Any], architecture: Any, config: CommonConfig, path: Path) -> None:

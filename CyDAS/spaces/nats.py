@@ -13,10 +13,7 @@ from CyDAS.models.genotype import GenotypeError
 from CyDAS.models.heads import DistillationHead
 from CyDAS.models.joint import JointNetwork
 from CyDAS.models.nats import (
-    EDGES,
-    OPERATIONS,
     STAGES,
-    Architecture,
     ArchitectureParameters,
     EvaluationCell,
     NatsLayout,
@@ -24,13 +21,13 @@ from CyDAS.models.nats import (
     SearchCell,
     Stem,
     make_stages,
-    parse_architecture,
 )
+from CyDAS.models.nats_architecture import EDGES, OPERATIONS, Architecture, parse_architecture
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.plot import draw_graph
 
 #: Flags of the DARTS cells that mean nothing here.
-FOREIGN = ("use_beta", "res_stem")
+FOREIGN = ("use_beta", "repeat_cell", "res_stem")
 
 
 class NatsSpace:

@@ -2,6 +2,7 @@
 
 import pickle
 import random
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,7 +32,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise CydasError(
             f"checkpoint {path}: it is damaged or holds more than tensors and plain values, so it is not read"
         ) from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, IndexError, TypeError) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError, struct.error) as error:
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise CydasError(f"checkpoint {path}: it is damaged or no checkpoint ({first_line})") from None
     if not isinstance(content, dict):
@@ -61,7 +62,7 @@ def load_weights(module: nn.Module, weights: dict[str, Tensor], source: Path) ->
         elif not isinstance(weights[key], Tensor) or weights[key].shape != own[key].shape:
             problem = f"{key} is {tuple(getattr(weights[key], 'shape', ()))}, here {tuple(own[key].shape)}"
         if problem:
-            raise CydasError(f"checkpoint {source} is of another architecture: {problem}")
+            raise CydasError(f"checkpoint {source} is of another architecture or size: {problem}")
     module.load_state_dict(weights)
 
 

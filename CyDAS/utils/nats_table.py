@@ -13,6 +13,7 @@ import gzip
 import io
 import sys
 import zlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, stdev
@@ -33,6 +34,8 @@ COSTS = (
     *(f"train_time_s_200ep_{dataset}" for dataset in ("cifar10valid", "cifar100", "imagenet16")),
 )
 COLUMNS = ("index", "arch_str", *FIGURES, *COSTS)
+#: Five operations on each of six edges.
+ARCHITECTURES = 5**6
 #: A table that takes more, unpacked, is none.
 MAX_BYTES = 50_000_000
 
@@ -67,8 +70,11 @@ class NatsTable:
         return len(self.archs)
 
     @classmethod
-    def read(cls, path: Path) -> "NatsTable":
-        """Read a table. Raises :class:`CydasError` naming what is wrong with it."""
+    def read(cls, path: Path, complete: bool = False) -> "NatsTable":
+        """Read a table. Raises :class:`CydasError` naming what is wrong with it.
+
+        ``complete``: it must know all architectures of the space.
+        """
         try:
             with open(path, "rb") as file:
                 packed = file.read(2) == b"\x1f\x8b"
@@ -81,7 +87,10 @@ class NatsTable:
             raise CydasError(f"table {path}: there is no such file") from None
         except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
             raise CydasError(f"table {path}: it cannot be read ({error})") from None
-        return cls._from_rows(rows, path)
+        table = cls._from_rows(rows, path)
+        if complete and len(table) < ARCHITECTURES:
+            raise CydasError(f"table {path}: it has {len(table)} of the {ARCHITECTURES} architectures")
+        return table
 
     @classmethod
     def _from_rows(cls, rows: list[list[str]], path: Path) -> "NatsTable":
@@ -128,7 +137,12 @@ class NatsTable:
         return self._columns[name]
 
     def random_search(self, architectures: int, seed: int, by: str = "cifar10_val") -> Entry:
-        """The best by the figure ``by`` among so many architectures drawn at random, all different."""
+        """The best by the figure ``by`` among so many architectures drawn at random, all different.
+
+        Raises :class:`CydasError` for fewer than one architecture, a negative seed, an unknown figure.
+        """
+        if architectures < 1 or seed < 0:
+            raise CydasError(f"random search takes at least 1 architecture and seed 0, not {architectures}, {seed}")
         drawn = np.random.default_rng(seed).choice(len(self), min(architectures, len(self)), replace=False)
         return self.find(int(drawn[np.argmax(self.column(by)[drawn])]))
 
@@ -144,56 +158,10 @@ def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
     write_atomically(path, lambda beside: beside.write_bytes(packed))
 
 
-def export(official: Path, target: Path) -> int:
-    """Make a table from the official NATS-Bench folder or file, or the NAS-Bench-201 file. Returns its rows.
-
-    Needs the package nats_bench, which unpickles NATS-Bench's files: use those of the benchmark's authors only.
-    Raises :class:`CydasError` where the package or the file is missing.
-    """
-    api = _open_official(official)
-    rows = [_official_row(api, index) for index in range(len(api))]
-    write_table(target, rows)
-    NatsTable.read(target)
-    return len(rows)
-
-
-def _open_official(path: Path):
-    try:
-        import nats_bench
-    except ImportError:
-        raise CydasError("export needs the package nats_bench: pip install nats_bench") from None
-    if not path.exists():
-        raise CydasError(f"there is no {path}")
-    if path.suffix == ".pth":
-        import torch
-
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        hours = {"less": "12", "full": "200"}  # NAS-Bench-201's names of the schedules
-        content["arch2infos"] = {
-            index: {hours.get(key, key): value for key, value in infos.items()}
-            for index, infos in content["arch2infos"].items()
-        }
-        return nats_bench.create(content, "tss", fast_mode=False, verbose=False)
-    return nats_bench.create(str(path), "tss", fast_mode=path.is_dir(), verbose=False)
-
-
-def _official_row(api, index: int) -> dict[str, Any]:
-    """A table's row; validation accuracy of CIFAR-10 is of the network trained on half of it, as is the custom."""
-
-    def figures(dataset: str) -> dict[str, Any]:
-        return api.get_more_info(index, dataset, hp="200", is_random=False)
-
-    half, whole, hundred, imagenet = map(figures, ("cifar10-valid", "cifar10", "cifar100", "ImageNet16-120"))
-    row = {"index": index, "arch_str": api.arch(index), "cifar10_val": half["valid-accuracy"]}
-    row |= {"cifar10_test": whole["test-accuracy"]}
-    for name, values in (("cifar100", hundred), ("imagenet16", imagenet)):
-        row |= {f"{name}_val": values["valid-accuracy"], f"{name}_test": values["test-accuracy"]}
-    for name, dataset in zip(DATASETS, ("cifar10", "cifar100", "ImageNet16-120"), strict=True):
-        cost = api.get_cost_info(index, dataset, hp="200")
-        row |= {f"params_M_{name}": cost["params"], f"flops_M_{name}": cost["flops"]}
-    times = zip(("cifar10valid", "cifar100", "imagenet16"), (half, hundred, imagenet), strict=True)
-    seconds = {f"train_time_s_200ep_{name}": values["train-all-time"] for name, values in times}
-    return row | {name: "nan" if value is None else value for name, value in seconds.items()}
+def summarise(accuracies: Sequence[dict[str, float]]) -> dict[str, tuple[float, float]]:
+    """Mean and standard deviation (of the sample; 0 for a single one) of each of :data:`FIGURES`."""
+    values = {name: [entry[name] for entry in accuracies] for name in FIGURES}
+    return {name: (mean(some), stdev(some) if len(some) > 1 else 0.0) for name, some in values.items()}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -212,6 +180,8 @@ def main(arguments: list[str] | None = None) -> None:
     command.add_argument("--by", default="cifar10_val", help="what the best one is chosen by (default: cifar10_val)")
     options = parser.parse_args(arguments)
     if options.command == "export":
+        from CyDAS.utils.nats_export import export
+
         print(f"{export(options.official, options.table)} architectures written to {options.table}")
         return
     table = NatsTable.read(options.table)
@@ -223,10 +193,8 @@ def main(arguments: list[str] | None = None) -> None:
     found = [table.random_search(options.architectures, seed, options.by) for seed in options.seeds]
     for seed, entry in zip(options.seeds, found, strict=True):
         print(f"seed {seed}: {entry.arch} {entry}")
-    for name in FIGURES:
-        values = [entry.accuracies[name] for entry in found]
-        spread = stdev(values) if len(values) > 1 else 0.0
-        print(f"{name} {mean(values):.2f} ± {spread:.2f}; all architectures {table.column(name).mean():.2f}")
+    for name, (average, deviation) in summarise([entry.accuracies for entry in found]).items():
+        print(f"{name} {average:.2f} ± {deviation:.2f}; all architectures {table.column(name).mean():.2f}")
 
 
 if __name__ == "__main__":

@@ -105,13 +105,14 @@ def introduce(config: Any, process: Process, log: RunLog) -> None:
 #: Flags that may differ between a run and its continuation.
 MAY_DIFFER = {
     "resume", "resume_name", "overwrite", "print_freq", "workers", "device", "threads", "name", "output_dir",
-    "data_dir", "train_dir", "test_dir", "cell_file", "nats_table", "seeds", "jobs", "grad_checkpointing",
+    "data_dir", "train_dir", "test_dir", "cell_file", "nats_table", "jobs", "grad_checkpointing",
 }  # fmt: skip
 
 
 def check_continuation(saved: dict[str, Any], config: Any, path: Path, *allowed: str) -> None:
     """Raise :class:`CydasError` where the checkpoint ``path`` was made with other flags, but for ``allowed`` ones."""
     here = plain(config)
+    saved = plain(type(config)()) | saved  # a flag that did not exist then had no effect
     differing = [key for key in here if key not in {*MAY_DIFFER, *allowed} and saved.get(key) != here[key]]
     if differing:
         listed = ", ".join(f"--{key} was {saved.get(key)}, is {here[key]}" for key in differing)

@@ -121,7 +121,7 @@ void Runner<T>::dense_backward(long u, const Slopes<T>& slopes, T image_scale, c
     }
 }
 
-// Zeros around the gradient of the depthwise outputs, [h + 2 reach, w + 2 reach, c].
+// Zeros around a gradient that a convolution will read, [h + 2 reach, w + 2 reach, c].
 template <typename T>
 void Runner<T>::clear_border(T* image, long reach) const {
     const long wide = (w + 2 * reach) * c;
@@ -213,7 +213,8 @@ void Runner<T>::convolutions_backward(const Members& members) {
         for (long u = b.unit; u <= b.last_unit(); u++)
             weights = std::max(weights, units[u].taps() * c + packed[u].depth * c);
     moments.resize(count * n * 2 * c);
-    T* between = between_units(count);
+    const bool pairs = std::any_of(members.begin(), members.end(), [](const Branch& b) { return b.units == 2; });
+    T* between = pairs ? between_units(count) : nullptr;
     std::vector<Slopes<T>> slopes(count);
     std::vector<std::vector<T>> weight_grads(cell.threads);
 #pragma omp parallel num_threads(cell.threads)

@@ -1,4 +1,4 @@
-// Forward and backward of a whole DARTS cell: every node is a weighted sum of operations on earlier states.
+// Forward and backward of a whole cell, of DARTS or NATS-Bench: every node is a weighted sum of operations on earlier states.
 //
 // Kept for backward: the states, and of every convolution unit (ReLU, depthwise, pointwise, batch norm) the pointwise
 // output z with its mean and 1 / std. Everything else is cheap enough to be computed again, image by image, in buffers

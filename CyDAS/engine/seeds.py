@@ -1,0 +1,93 @@
+"""Several searches that differ in their seeds, each in a process of its own, and what they find together."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from CyDAS.config import SearchConfig, to_arguments
+from CyDAS.utils.errors import CydasError
+from CyDAS.utils.files import read_json, write_json
+from CyDAS.utils.nats_table import summarise
+from CyDAS.utils.run import RECORD
+
+#: Files of a search's folder: where it goes on from, and what it found.
+CHECKPOINT = "search_resume.pth.tar"
+RESULT = "result.json"
+
+
+def search_with_seeds(program: Path, config: SearchConfig, given: set[str]) -> None:
+    """Run ``program`` for each of ``--seeds``, ``--jobs`` at a time; print and write what was found.
+
+    ``given``: the names of the flags that were given. Raises :class:`CydasError` where a search failed, after the
+    others have ended, and under torchrun, which would start every search once for each of its processes.
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise CydasError("--seeds starts processes of its own: leave out torchrun (NGPUS=1), or start seed by seed")
+    names = {seed: f"{config.name}-seed{seed}" for seed in config.seeds}
+    jobs = min(config.jobs, len(names))
+    threads = config.threads or max(1, torch.get_num_threads() // jobs)
+    flags = to_arguments(config, given - {"seeds", "jobs", "seed", "name", "resume", "threads"})
+    commands = {
+        seed: [
+            *(sys.executable, str(program), *flags, "--seed", str(seed), "--name", name, "--threads", str(threads)),
+            *(_going_on(config.output_dir / "search" / name) if config.resume else []),
+        ]
+        for seed, name in names.items()
+    }
+    codes = run_all(commands, jobs, threads)
+    failed = [str(seed) for seed in names if codes[seed]]
+    if failed:
+        raise CydasError(f"the search failed for seed {', '.join(failed)}: what it said stands above")
+    results = {s: read_json(config.output_dir / "search" / name / RESULT, "result") for s, name in names.items()}
+    for seed, result in results.items():
+        print(f"seed {seed}: {result['genotype']['0']}")
+    summary: dict[str, Any] = {"seeds": {str(seed): result for seed, result in results.items()}}
+    if config.nats_table:
+        summary["benchmark"] = summarise([result["benchmark"]["accuracies"] for result in results.values()])
+        for key, (average, deviation) in summary["benchmark"].items():
+            print(f"{key} {average:.2f} ± {deviation:.2f}")
+    path = config.output_dir / "search" / f"{config.name}-seeds.json"
+    write_json(path, summary)
+    print(f"written: {path}")
+
+
+def _going_on(folder: Path) -> list[str]:
+    """The flag by which a search goes on: one that was cut off before its first checkpoint has to start anew."""
+    if (folder / CHECKPOINT).exists():
+        return ["--resume"]
+    return ["--overwrite"] if (folder / RECORD).exists() else []
+
+
+def run_all(commands: dict[int, list[str]], jobs: int, threads: int) -> dict[int, int]:
+    """Run the commands, ``jobs`` at a time, and return their exit codes. Should this program end, so do they.
+
+    With several at a time only their errors are shown: lines of different searches would mix.
+    """
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}  # read where PyTorch is imported
+    output = subprocess.DEVNULL if jobs > 1 else None
+    waiting, running, codes = dict(commands), {}, {}
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                seed = next(iter(waiting))
+                print(f"seed {seed}: started", flush=True)
+                running[seed] = subprocess.Popen(waiting.pop(seed), env=environment, stdout=output)
+            for seed, process in list(running.items()):
+                if process.poll() is not None:
+                    codes[seed] = running.pop(seed).returncode
+                    print(f"seed {seed}: ended" + (f" with code {codes[seed]}" if codes[seed] else ""), flush=True)
+            time.sleep(0.2)
+    finally:
+        for process in running.values():
+            process.terminate()
+        for process in running.values():
+            process.wait()
+        signal.signal(signal.SIGTERM, before)
+    return codes
