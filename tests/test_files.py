@@ -104,7 +104,7 @@ def test_weights_of_another_architecture_are_refused(tmp_path, change, word):
     weights = dict(small_network().state_dict())
     change(weights)
     before = network.fc.weight.clone()
-    with pytest.raises(CydasError, match=f"another architecture: {word}"):
+    with pytest.raises(CydasError, match=f"another architecture or size: {word}"):
         load_weights(network, weights, tmp_path)
     assert torch.equal(network.fc.weight, before)
 
