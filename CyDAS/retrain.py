@@ -25,7 +25,6 @@ from CyDAS.spaces import check_genotype, load_architecture, make_space
 from CyDAS.utils import run
 from CyDAS.utils.checkpoint import (
     buffers_of,
-    load_newest,
     load_weights,
     process_states,
     refusing,
@@ -34,7 +33,7 @@ from CyDAS.utils.checkpoint import (
     set_process_state,
 )
 from CyDAS.utils.distributed import Process, copy_from_main, place, stop_process
-from CyDAS.utils.errors import run_program
+from CyDAS.utils.errors import CydasError, run_program
 from CyDAS.utils.files import write_json
 from CyDAS.utils.keeper import Keeper
 from CyDAS.utils.logs import RunLog
@@ -61,11 +60,8 @@ def main(arguments: list[str] | None = None) -> None:
     bare = network.count_parameters()
     macs = count_macs(network, (layout.input_channels, layout.image_size, layout.image_size))
     resume_file = run.find_file(config.resume_name, folder)
-    checkpoint, passed_over = None, []
-    if config.resume:
-        accept = partial(check_training, config=config, architecture=architecture, path=resume_file)
-        checkpoint = load_newest(resume_file, accept, passed_over.append)
-    lock = run.prepare_folder(folder, config.resume, config.overwrite) if process.is_main else None
+    accept = partial(check_training, config, architecture)
+    lock, checkpoint, passed_over = run.open_run(folder, config, process, resume_file, accept)
     log = RunLog(folder if process.is_main else None, "retrain.log")
     run.introduce(config, process, log, lock, passed_over)
     log.info("genotype %s", cell_file)
@@ -73,29 +69,30 @@ def main(arguments: list[str] | None = None) -> None:
              bare / 1e6, count_parameters(network) / 1e6, macs / 1e6)  # fmt: skip
     if config.space == "darts" and config.dataset in ("cifar10", "cifar100"):
         apply_size_rule(config, given, bare, log)
-    if checkpoint:  # the size rule has set flags by now
-        run.check_continuation(checkpoint["config"], config, resume_file, "epochs")
     about = run.about(config, process)
     network = place(network, config, process.device)
     copy_from_main(network)
     if config.compile:
         network.compile(mode=config.compile_mode)
     optimiser = sgd(list(network.parameters()), config.lr, config.momentum, config.weight_decay, config.nesterov)
-    training = Training(network, optimiser, Precision(process.device, config.use_amp, config.amp_dtype))
+    precision = Precision(process.device, config.use_amp, config.amp_dtype)
+    training = Training(network, optimiser, precision, StepGuard(config.on_nan))
     content = {
         "config": run.plain(config), "genotype": space.to_strings(architecture), "n_classes": data.n_classes,
         "about": about,
     }  # fmt: skip
-    keeper = Keeper(folder / Path(config.resume_name).name, config.checkpoint_minutes, process, log)
+    path = folder / Path(config.resume_name).name
+    own = path.resolve() == resume_file.resolve()
+    again = [] if own else ["--resume_name", path.name]
+    keeper = Keeper(path, config.checkpoint_minutes, process, log, keep=not (own and passed_over), again=again)
     try:
         with keeper:
-            if checkpoint:
+            if checkpoint:  # the size rule has set flags by now
+                run.check_continuation(checkpoint["config"], config, resume_file, "epochs")
                 log.last_checkpoint = resume_file
                 training.resume(checkpoint, resume_file, process)
             else:
                 run.seed_everything(config.seed + process.rank)  # from here on the processes' choices differ
-            if process.is_main:
-                write_json(folder / run.RECORD, about)
             train_all(training, config, (train, test), data.n_classes, keeper, content)
             if process.is_main:
                 report(training, folder, {"parameters": bare, "macs": macs, "about": about}, log)
@@ -118,7 +115,6 @@ def train_all(
     """All epochs that are left. ``loaders``: train, test; ``content``: what checkpoints hold beside the training."""
     (train, test), log, process = loaders, keeper.log, keeper.process
     network, optimiser, precision = training.network, training.optimiser, training.precision
-    guard = StepGuard(config.on_nan)
     log.start_progress((config.epochs - training.epoch) * len(train) - training.state.index)
 
     def end_step() -> None:
@@ -135,14 +131,24 @@ def train_all(
             group["lr"] = rate
         network.set_drop_path(config.drop_path_prob * epoch / config.epochs)
         means = train_epoch(
-            network, train, optimiser, config, n_classes, precision, epoch, log, training.state, guard, end_step
+            network,
+            train,
+            optimiser,
+            config,
+            n_classes,
+            precision,
+            epoch,
+            log,
+            training.state,
+            training.guard,
+            end_step,
         )
         copy_from_main(network)  # batch norm statistics differ between processes
         accuracy = evaluate(network, test, precision)
         training.finish_epoch(accuracy)
         log.info("epoch %d/%d: test top-1 %.2f, top-5 %.2f (best top-1 %.2f); train loss %.4f, top-1 %.2f, lr %.4g",
                  epoch + 1, config.epochs, accuracy.top1, accuracy.top5, training.best.top1,
-                 means["train/loss"], means["train/top1"], rate)  # fmt: skip
+                 means.get("train/loss", float("nan")), means.get("train/top1", float("nan")), rate)  # fmt: skip
         scalars = {"test/top1": accuracy.top1, "test/top5": accuracy.top5, "test/loss": accuracy.loss, "lr": rate}
         log.scalars(means | scalars, training.epoch * len(train))
         if process.is_main:  # before the checkpoint, after which this epoch is not trained again
@@ -152,12 +158,14 @@ def train_all(
             keeper.stop()
 
 
-def check_training(content: dict[str, Any], config: RetrainConfig, architecture: Any, path: Path) -> None:
+def check_training(config: RetrainConfig, architecture: Any, content: dict[str, Any], path: Path) -> None:
     """Raise :class:`CydasError` where a checkpoint is not one of a training of this architecture with these flags."""
     with refusing(f"checkpoint {path} is not one to resume a training from"):
         check_genotype(content, architecture, config, path)
         by_size = ("weight_decay", "drop_path_prob")  # set by the network's size later on
         run.check_continuation(content["config"], config, path, "epochs", *by_size)
+        if config.epochs < content["config"]["epochs"]:
+            raise CydasError(f"checkpoint {path} is of {content['config']['epochs']} epochs: --epochs may only grow")
         _ = content["optimizer"], content["processes"]
 
 
@@ -175,10 +183,11 @@ def apply_size_rule(config: RetrainConfig, given: set[str], parameters: int, log
 class Training:
     """The state of a retraining: network, optimiser, finished epochs and steps, last and best accuracy."""
 
-    def __init__(self, network: nn.Module, optimiser: Optimizer, precision: Precision):
+    def __init__(self, network: nn.Module, optimiser: Optimizer, precision: Precision, guard: StepGuard):
         self.network = network
         self.optimiser = optimiser
         self.precision = precision
+        self.guard = guard
         self.epoch = 0
         self.state = EpochState(precision.device)  #: of the epoch that has begun
         self.last = self.best = Accuracy(0.0, 0.0, 0.0, 0)
@@ -192,8 +201,8 @@ class Training:
 
     def save(self, keeper: Keeper, content: dict[str, Any]) -> None:
         """Write the checkpoint to go on from. Every process must call it."""
-        if not self.state.printed.is_finite_everywhere():
-            return  # the next report says so and ends the run; the last good checkpoint stays
+        if not self.state.printed.is_finite_everywhere():  # which the report says, and ends the run
+            self.state.printed.report(keeper.log, f"epoch {self.epoch + 1}", self.state.index)
         state = {
             "model_main": self.network.state_dict(),
             "epoch": self.epoch,
@@ -207,6 +216,7 @@ class Training:
             "last": list(self.last),
             "best": list(self.best),
             "sta_epoch": self.epoch,
+            "guard": self.guard.state_dict(),
             "processes": process_states(buffers=buffers_of(self.network), epoch=self.state.state_dict()),
         }
         keeper.save(state)
@@ -226,6 +236,7 @@ class Training:
             self.precision.scaler.load_state_dict(state["scaler"])
             self.last, self.best = Accuracy(*state["last"]), Accuracy(*state["best"])
             self.epoch = int(state["sta_epoch"])
+            self.guard.load_state_dict(state["guard"])
             own = set_process_state(state["processes"], process)
             set_buffers(self.network, own["buffers"])
             self.state.load_state_dict(own["epoch"])

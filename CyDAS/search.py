@@ -1,6 +1,7 @@
 """Search an architecture: ``python CyDAS/search.py --help``."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from CyDAS.engine.optim import Precision
 from CyDAS.engine.seeds import CHECKPOINT, RESULT, search_with_seeds
 from CyDAS.spaces import make_space
 from CyDAS.utils import run
-from CyDAS.utils.checkpoint import load_newest, process_states, refusing, set_process_state
+from CyDAS.utils.checkpoint import process_states, refusing, set_process_state
 from CyDAS.utils.distributed import Process, copy_from_main, place, stop_process
 from CyDAS.utils.errors import run_program
 from CyDAS.utils.files import read_json, write_json
@@ -39,11 +40,8 @@ def main(arguments: list[str] | None = None) -> None:
     space = make_space(config, data)
     train_part, val_part = data.halves()
     train, val = data.train_batches(train_part, stream=1), data.train_batches(val_part, stream=2)
-    checkpoint, passed_over = None, []
-    if config.resume:
-        path = folder / CHECKPOINT
-        checkpoint = load_newest(path, lambda c: check_search(c, config, path), passed_over.append)
-    lock = run.prepare_folder(folder, config.resume, config.overwrite) if process.is_main else None
+    path = folder / CHECKPOINT
+    lock, checkpoint, passed_over = run.open_run(folder, config, process, path, partial(check_search, config))
     log = RunLog(folder if process.is_main else None, "search.log")
     about = run.about(config, process)
     run.introduce(config, process, log, lock, passed_over)
@@ -52,16 +50,14 @@ def main(arguments: list[str] | None = None) -> None:
     log.info("%s: %d training images, %d classes", config.dataset, data.train_size, data.n_classes)
     log.info("search network: %.3f M parameters, %d pixels", count_parameters(joint) / 1e6, data.image_size)
     search = CyclicSearch(space, joint, config, Precision(process.device, config.use_amp, config.amp_dtype))
-    keeper = Keeper(folder / CHECKPOINT, config.checkpoint_minutes, process, log)
+    keeper = Keeper(path, config.checkpoint_minutes, process, log, keep=not passed_over, again=[])
     try:
         with keeper:
             if checkpoint:
-                log.last_checkpoint = folder / CHECKPOINT
-                resume(search, checkpoint, log.last_checkpoint, process)
+                log.last_checkpoint = path
+                resume(search, checkpoint, path, process)
             else:
                 run.seed_everything(config.seed + process.rank)  # from here on the processes' choices differ
-            if process.is_main:
-                write_json(folder / run.RECORD, about)
             search.run(train, val, log, SearchProgress(keeper, about, folder, log, table))
             if process.is_main:
                 finish(search, about, folder, log, table)
@@ -103,8 +99,8 @@ class SearchProgress:
             self.keeper.stop()
 
     def _save(self, search: CyclicSearch) -> None:
-        if not search.averages.is_finite_everywhere():
-            return  # the next report says so and ends the run; the last good checkpoint stays
+        if not search.averages.is_finite_everywhere():  # which the report says, and ends the run
+            search.averages.report(self.log, f"round {search.round + 1}", search.step)
         states = process_states(**search.process_state())
         self.keeper.save({"search": search.state_dict(), "processes": states, "about": self.about})
 
@@ -118,11 +114,11 @@ def finish(search: CyclicSearch, about: dict, folder: Path, log: RunLog, table: 
     log.info("written: %s", folder / "genotype.json")
 
 
-def check_search(content: dict[str, Any], config: SearchConfig, path: Path) -> None:
+def check_search(config: SearchConfig, content: dict[str, Any], path: Path) -> None:
     """Raise :class:`CydasError` where a checkpoint is not one of a search with these flags."""
     with refusing(f"checkpoint {path} is not one of this search"):
         run.check_continuation(content["about"]["config"], config, path)
-        content["search"]["round"], content["processes"]
+        _ = content["search"]["round"], content["processes"]
 
 
 def show(search: CyclicSearch, folder: Path, log: RunLog, table: NatsTable | None) -> None:

@@ -145,7 +145,9 @@ def kill_at_random(runs: Runs, kind: str, name: str, seconds: float, chance: ran
             time.sleep(0.01)
         time.sleep(chance.uniform(0.1, 0.95) * seconds)
     process.send_signal(signal.SIGKILL)
-    process.communicate()
+    errors = process.communicate()[1]
+    if process.returncode != -signal.SIGKILL:
+        raise CydasError(f"the run had ended before it was killed: {errors}")
     code, _ = runs.go_on(kind, name)
     return code == 0 and equal(kind, folder, runs.place(kind, "undisturbed"))
 

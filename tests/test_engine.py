@@ -296,20 +296,21 @@ def test_a_search_that_is_not_finite_stops_and_names_the_step():
         search._epoch(phase, 2, log, SimpleNamespace(end_step=lambda search: None))
 
 
-def test_a_bad_step_can_be_left_out_as_if_it_had_not_been():
+def test_a_bad_update_can_be_left_out_as_if_it_had_not_been():
     search, twin = (make_search(on_nan="skip", regular=True) for _ in range(2))
     (x, y), bad = batch(), torch.full((8, 3, 16, 16), float("nan"))
-    step = lambda s, x: s.guard.step(s.joint, lambda: s._joint_step(((x, y), (x, y)), epoch=2))  # noqa: E731
     for s in (search, twin):
-        step(s, x)
-    assert step(search, bad) is None and search.guard.skipped == 1
-    for s in (search, twin):
-        assert step(s, x) is not None
+        s._joint_step(((x, y), (x, y)), epoch=2)
+    figures = search._joint_step(((bad, y), (bad, y)), epoch=2)
+    assert figures == {} and search.guard.skipped == 2
+    half = search._joint_step(((bad, y), (x, y)), epoch=2)  # the good update counts
+    assert "val/loss_search" in half and "train/loss_search" not in half
+    twin.val_update(x, y, epoch=2)
     for (name, a), b in zip(search.joint.state_dict().items(), twin.joint.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
     with pytest.raises(CydasError, match="more than 10 steps in a row were not finite"):
         for _ in range(LIMIT + 1):
-            step(search, bad)
+            search._guarded(search.train_update, bad, y)
     assert all(torch.isfinite(p).all() for p in search.joint.parameters())
 
 

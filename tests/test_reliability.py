@@ -26,6 +26,7 @@ from CyDAS.utils import checkpoint as checkpoints
 from CyDAS.utils.checkpoint import load_checkpoint, load_newest, save_checkpoint
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.files import previous
+from CyDAS.utils.run import Lock
 
 TINY = "--init_channels 4 --image_size 8 --batch_size 16 --print_freq 2 --device cpu --threads 1".split()
 NATS = "--space nats --cells_per_stage 1".split()
@@ -178,11 +179,11 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path):
     for name, content in damages.items():
         path.write_bytes(content)
         notes = []
-        assert load_newest(path, lambda content: None, notes.append)["number"] == 1, name
+        assert load_newest(path, lambda content, file: None, notes.append)["number"] == 1, name
         assert len(notes) == 1 and str(path) in notes[0] and f"going on from {previous(path)}" in notes[0]
     previous(path).write_bytes(b"")
     with pytest.raises(CydasError, match="c.pth.tar: .*; .*c.pth.tar.previous: "):
-        load_newest(path, lambda content: None, notes.append)
+        load_newest(path, lambda content, file: None, notes.append)
     assert path.read_bytes() == damages["flip 19"]
 
 
@@ -320,14 +321,26 @@ def test_nats_strings_are_read_and_round_trip_or_are_refused(text):
         assert str(architecture) == text.strip()
 
 
-def test_a_lock_is_let_go_with_the_process(tmp_path):
-    code = (
-        "import sys; from CyDAS.utils.run import Lock; from pathlib import Path; Lock(Path(sys.argv[1])); sys.exit(0)"
+def test_a_lock_is_let_go_with_the_process_and_says_whose_it_was(tmp_path):
+    """Also where a forked worker outlives its program."""
+    code = "\n".join(
+        [
+            "import os, sys, time",
+            "from pathlib import Path",
+            "from CyDAS.utils.run import Lock",
+            "lock = Lock(Path(sys.argv[1]))",
+            "lock.claim()",
+            "time.sleep(60) if os.fork() == 0 else os._exit(0)",
+        ]
     )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, check=True, timeout=120)
-    from CyDAS.utils.run import Lock
-
-    lock = Lock(tmp_path)
-    assert lock.former.startswith("process ")
-    lock.release()
-    assert Lock(tmp_path).former == ""
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, start_new_session=True)
+    try:
+        assert process.wait(timeout=120) == 0
+        lock = Lock(tmp_path)
+        assert lock.former.startswith(f"process {process.pid} on ")
+        with pytest.raises(CydasError, match="is in use by"):
+            Lock(tmp_path)
+        lock.release()
+        assert Lock(tmp_path).former == ""
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)

@@ -5,6 +5,7 @@ anew at any time, and two runs with one seed see the same batches.
 """
 
 import logging
+import signal
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -130,6 +131,7 @@ class FileBatches(Batches):
             persistent_workers=workers > 0,
             pin_memory=self.process.device.type == "cuda",
             collate_fn=_collate,
+            worker_init_fn=_leave_signals_to_the_program,
             # A generator of its own: drawing the workers' seeds must not move the global one.
             generator=torch.Generator(),
         )
@@ -142,9 +144,16 @@ class FileBatches(Batches):
         for damaged, *batch in self._loader:
             for error in damaged:
                 self._bad_images.note(error)
-            if not batch:
+            if not batch and self.train:
                 raise CydasError("every image of a batch is damaged")
-            yield tuple(tensor.to(self.process.device, non_blocking=True) for tensor in batch)
+            if batch:
+                yield tuple(tensor.to(self.process.device, non_blocking=True) for tensor in batch)
+
+
+def _leave_signals_to_the_program(worker: int) -> None:
+    """A Ctrl-C reaches the workers, too; the program wants to finish its step with them."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _SeededSampler(Sampler):

@@ -120,7 +120,8 @@ def _read_image(path: str) -> Image.Image:
         with open(path, "rb") as file:
             image = Image.open(file)
             if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow would cut off at 255
-                image = Image.fromarray((np.asarray(image, dtype=np.float32) / 257).clip(0, 255).astype(np.uint8))
+                pixels = np.asarray(image, dtype=np.float32)
+                image = Image.fromarray((pixels / (257 if pixels.max() > 255 else 1)).clip(0, 255).astype(np.uint8))
             return image.convert("RGB")
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
         raise CydasError(f"cannot read the image {path}: {error}") from None

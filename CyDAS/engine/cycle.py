@@ -214,14 +214,16 @@ class CyclicSearch:
         config = self.config
         if index < config.pretrain_epochs:
             name = f"warm-up {index + 1}/{config.pretrain_epochs}"
-            return [Phase(name, 0, (train,), self._data_epoch(index, 0), lambda b: self.train_update(*b[0]))]
+            return [
+                Phase(name, 0, (train,), self._data_epoch(index, 0), lambda b: self._guarded(self.train_update, *b[0]))
+            ]
         name = f"cycle {index + 1 - config.pretrain_epochs}/{config.search_iter - config.pretrain_epochs}"
         phases = []
         warmups, joint = (config.nasnet_warmup if config.method == "cdarts" else 0), config.search_iter_epochs
         for epoch in range(warmups):
             part = f"{name}, evaluation warm-up {epoch + 1}/{warmups}"
             at = self._data_epoch(index, joint + epoch)
-            phases.append(Phase(part, 0, (val,), at, lambda b: self.evaluation_update(*b[0])))
+            phases.append(Phase(part, 0, (val,), at, lambda b: self._guarded(self.evaluation_update, *b[0])))
         for epoch in range(joint):
             part, step = f"{name}, joint {epoch + 1}/{joint}", partial(self._joint_step, epoch=index * joint + epoch)
             phases.append(Phase(part, epoch, (train, val), self._data_epoch(index, epoch), step))
@@ -243,10 +245,14 @@ class CyclicSearch:
     def _joint_step(self, batches: Sequence[Batch], epoch: int) -> dict[str, Tensor]:
         train_batch, val_batch = batches
         if self.config.method == "darts":
-            figures = self.alpha_update(*val_batch)
+            figures = self._guarded(self.alpha_update, *val_batch)
         else:
-            _, figures = self.val_update(*val_batch, epoch)
-        return figures | self.train_update(*train_batch)
+            figures = self._guarded(lambda x, y: self.val_update(x, y, epoch)[1], *val_batch)
+        return figures | self._guarded(self.train_update, *train_batch)
+
+    def _guarded(self, update: Callable[..., dict[str, Tensor]], *batch: Tensor) -> dict[str, Tensor]:
+        """The figures of an update; none of one that was left out."""
+        return self.guard.step(self.joint, lambda: update(*batch)) or {}
 
     def _data_epoch(self, index: int, part: int) -> int:
         """A number of its own for every epoch that a loader gives: a round's joint epochs, then its warm-up epochs."""
@@ -264,9 +270,7 @@ class CyclicSearch:
         self._set_lr(phase.lr_epoch)
         batches = zip(*(b.epoch(phase.data_epoch, steps, start=self.index) for b in phase.loaders), strict=True)
         for batch in batches:
-            figures = self.guard.step(self.joint, lambda batch=batch: phase.step(batch))
-            if figures is not None:
-                self.averages.add(figures)
+            self.averages.add(phase.step(batch))
             self.index += 1
             self.step += 1
             log.advance()
@@ -294,6 +298,7 @@ class CyclicSearch:
             "pool": self.pool.state_dict(),
             "optimisers": self.optimisers.state_dict(),
             "scaler": self.precision.scaler.state_dict(),
+            "guard": self.guard.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -305,6 +310,7 @@ class CyclicSearch:
         self.optimisers = SearchOptimisers(self.joint, self.config)
         self.optimisers.load_state_dict(state["optimisers"])
         self.precision.scaler.load_state_dict(state["scaler"])
+        self.guard.load_state_dict(state["guard"])
         for name in ("round", "phase", "index", "step"):
             setattr(self, name, int(state[name]))
 

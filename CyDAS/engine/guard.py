@@ -16,7 +16,7 @@ LIMIT = 10
 
 
 class StepGuard:
-    """``stop``: the figures are looked at when they are printed. ``skip``: a bad step is taken back and counted.
+    """``stop``: the figures are looked at when they are printed. ``skip``: a bad step is left out and counted.
 
     A step moves parameters (see ``optim.update``, which leaves those of a bad gradient alone) and the buffers of batch
     norms, which are put back here.
@@ -27,8 +27,14 @@ class StepGuard:
         self.skipped = 0  #: in all
         self._in_a_row = 0
 
+    def state_dict(self) -> dict[str, int]:
+        return {"skipped": self.skipped, "in_a_row": self._in_a_row}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.skipped, self._in_a_row = state["skipped"], state["in_a_row"]
+
     def step(self, network: nn.Module, take: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor] | None:
-        """Take a step and return its figures; None for one that was taken back.
+        """Take one update and return its figures; None for one that was left out.
 
         Raises :class:`CydasError` after too many of those in a row.
         """

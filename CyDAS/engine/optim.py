@@ -10,7 +10,7 @@ from torch.optim import SGD, Adam, Optimizer
 
 from CyDAS.config import SearchConfig
 from CyDAS.models.joint import JointNetwork
-from CyDAS.utils.distributed import average_gradients
+from CyDAS.utils.distributed import all_sum, average_gradients
 
 
 class Precision:
@@ -39,7 +39,7 @@ def update(
     No other gradient is computed, and a parameter that the loss does not depend on does not move. The gradients are
     averaged over all processes and clipped to ``max_norm`` by their joint norm (``apart``: each optimiser's by its
     own). Returns the norm before clipping; 0 where the scaler leaves the update out, since float16 overflowed.
-    With ``skip_bad`` a gradient that is not finite changes nothing.
+    With ``skip_bad`` a loss or gradient that is not finite changes nothing.
     """
     groups = [[p for group in optimiser.param_groups for p in group["params"]] for optimiser in optimisers]
     parameters = [p for group in groups for p in group]
@@ -52,7 +52,8 @@ def update(
     for optimiser in optimisers:
         scaler.unscale_(optimiser)
     norms = [clip_grad_norm_(group, max_norm) for group in (groups if apart else [parameters])]
-    bad = skip_bad and not bool(torch.isfinite(torch.stack(norms)).all())
+    finite = torch.isfinite(torch.stack([*norms, loss.detach()])).all()
+    bad = skip_bad and float(all_sum((~finite).double())) > 0
     for optimiser in optimisers:
         if not bad or scaler.is_enabled():  # the scaler leaves out bad updates by itself
             scaler.step(optimiser)

@@ -14,6 +14,7 @@ from CyDAS.engine.guard import StepGuard
 from CyDAS.engine.losses import classification_loss, mixup
 from CyDAS.engine.optim import Precision, update
 from CyDAS.models.nasnet import RetrainOutput
+from CyDAS.utils.distributed import all_sum
 from CyDAS.utils.logs import RunLog
 from CyDAS.utils.meters import Averages, top1
 
@@ -105,6 +106,7 @@ def evaluate(network: nn.Module, batches: Batches, precision: Precision) -> Accu
     averages = Averages(precision.device)
     # Every process must know the figures' names, also one that has no image.
     averages.add(dict.fromkeys(("top1", "top5", "loss"), torch.zeros((), device=precision.device)), weight=0)
+    images_seen = 0
     for images, labels in batches.epoch():
         with precision.autocast():
             logits = network(images).logits
@@ -115,5 +117,7 @@ def evaluate(network: nn.Module, batches: Batches, precision: Precision) -> Accu
             "loss": classification_loss(logits, labels),
         }
         averages.add(figures, len(labels))
+        images_seen += len(labels)
     means = averages.means()
-    return Accuracy(means["top1"], means["top5"], means["loss"], batches.size)
+    seen = int(all_sum(torch.tensor(float(images_seen), device=precision.device)))
+    return Accuracy(means["top1"], means["top5"], means["loss"], seen)

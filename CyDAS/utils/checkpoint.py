@@ -6,6 +6,7 @@ other programs read it as any other checkpoint.
 
 import hashlib
 import pickle
+import pickletools
 import random
 import struct
 import zipfile
@@ -26,7 +27,10 @@ from CyDAS.utils.files import previous, write_atomically
 MARK = b"CyDAS sha256 "
 _COMMENT = len(MARK) + 64
 #: What a damaged or foreign file makes torch.load raise.
-_UNREADABLE = (OSError, RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError, struct.error)
+_UNREADABLE = (
+    OSError, RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError, AssertionError, MemoryError,
+    OverflowError, struct.error,
+)  # fmt: skip
 
 
 def save_checkpoint(path: Path, content: dict[str, Any], keep: bool = True) -> None:
@@ -112,33 +116,50 @@ def _check_sizes(path: Path) -> None:
             raise CydasError(f"checkpoint {path}: it is compressed, which no checkpoint is")
         if sum(entry.file_size for entry in entries) > size:
             raise CydasError(f"checkpoint {path}: it claims to hold more than the file's {size} bytes")
+    else:
+        _check_old_format(path, size)
     # On the meta device storages have a size but no memory; they may share bytes, but not be larger than the file.
     storages: dict[int, int] = {}
-    _collect_storages(torch.load(path, map_location="meta", weights_only=True), storages)
+    _collect_storages(torch.load(path, map_location="meta", weights_only=True), storages, set())
     if any(claimed > size for claimed in storages.values()):
         raise CydasError(f"checkpoint {path}: it claims to hold more than the file's {size} bytes")
 
 
-def _collect_storages(value: Any, found: dict[int, int], depth: int = 0) -> None:
+def _check_old_format(path: Path, size: int) -> None:
+    """The format before PyTorch 1.6 says in its fourth pickle how large storages are: no number there exceeds the file.
+
+    The pickle is taken apart, not run. Raises :class:`CydasError`, or ``ValueError`` for what is no pickle.
+    """
+    with open(path, "rb") as file:
+        for number in range(4):
+            for _, argument, _ in pickletools.genops(file):
+                if number == 3 and isinstance(argument, int) and argument > size:
+                    raise CydasError(f"checkpoint {path}: it claims to hold more than the file's {size} bytes")
+
+
+def _collect_storages(value: Any, found: dict[int, int], seen: set[int], depth: int = 0) -> None:
     if isinstance(value, Tensor):
         storage = value.untyped_storage()
         found[storage._cdata] = storage.nbytes()
-    elif isinstance(value, dict | list | tuple) and depth < 100:
+    elif isinstance(value, dict | list | tuple) and depth < 100 and id(value) not in seen:
+        seen.add(id(value))
         for item in value.values() if isinstance(value, dict) else value:
-            _collect_storages(item, found, depth + 1)
+            _collect_storages(item, found, seen, depth + 1)
 
 
-def load_newest(path: Path, accept: Callable[[dict[str, Any]], None], warn: Callable[[str], None]) -> dict[str, Any]:
+def load_newest(
+    path: Path, accept: Callable[[dict[str, Any], Path], None], warn: Callable[[str], None]
+) -> dict[str, Any]:
     """The checkpoint at ``path`` or, where that is damaged or not accepted, the one before it.
 
-    ``accept`` raises :class:`CydasError` for the content of a checkpoint of something else. Whatever is passed over is
+    ``accept(content, file)`` raises :class:`CydasError` for a checkpoint of something else. Whatever is passed over is
     named to ``warn``. Raises :class:`CydasError` with all reasons where none is good; nothing is written.
     """
     reasons = []
     for file in (path, previous(path)):
         try:
             content = load_checkpoint(file, sealed=True)
-            accept(content)
+            accept(content, file)
         except CydasError as error:
             if file.exists() or not reasons:
                 reasons.append(str(error))

@@ -24,7 +24,8 @@ def run_program(main: Callable[[list[str] | None], None]) -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except Stopped as stop:
-        print(stop, file=sys.stderr)
+        if str(stop):  # the main process speaks for all
+            print(stop, file=sys.stderr)
         sys.exit(128 + stop.signal)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from CyDAS.utils.checkpoint import save_checkpoint
-from CyDAS.utils.distributed import Process, all_sum, is_distributed
+from CyDAS.utils.distributed import Process, all_sum, gather, is_distributed
 from CyDAS.utils.errors import CydasError, Stopped
 from CyDAS.utils.logs import RunLog
 
@@ -28,10 +28,13 @@ class Keeper:
     A context in which SIGTERM and SIGINT are noted; a second one acts at once.
     """
 
-    def __init__(self, path: Path, minutes: float, process: Process, log: RunLog):
+    def __init__(self, path: Path, minutes: float, process: Process, log: RunLog, *, keep: bool, again: list[str]):
+        """``keep``: the file at ``path`` is good, so that it may become the one before; ``again``: flags to go on."""
         self.path = path
         self.process = process
         self.log = log
+        self._keep = keep
+        self._again = again
         self._seconds = minutes * 60
         self._saved_at = time.monotonic()
         self._signal = 0
@@ -64,12 +67,15 @@ class Keeper:
             return due or self._signal > 0, self._signal > 0
         if self._steps % AGREE_EVERY:
             return False, False
-        wishes = all_sum(torch.tensor([float(due), float(self._signal)], device=self.process.device)).tolist()
-        return any(wishes), wishes[1] > 0
+        due = float(all_sum(torch.tensor(float(due), device=self.process.device))) > 0
+        stop = self.must_stop()
+        return due or stop, stop
 
     def must_stop(self) -> bool:
         """Whether a signal has come to any process; asked where all of them stand at the same place."""
-        return float(all_sum(torch.tensor(float(self._signal), device=self.process.device))) > 0
+        if is_distributed():
+            self._signal = max(gather(self._signal))
+        return self._signal > 0
 
     def save(self, content: dict[str, Any]) -> None:
         """Write the checkpoint (the main process does). Where that fails the run goes on, and the next one is tried."""
@@ -77,12 +83,12 @@ class Keeper:
         if not self.process.is_main:
             return
         try:
-            save_checkpoint(self.path, content)
+            save_checkpoint(self.path, content, keep=self._keep)
         except CydasError as error:
             self._failure = str(error)
             self.log.warning("%s. The run goes on, earlier checkpoints are kept, the next save tries again", error)
         else:
-            self._failure = None
+            self._failure, self._keep = None, True
             self.log.last_checkpoint = self.path
 
     def try_to(self, what: str, action: Any, *arguments: Any) -> None:
@@ -95,9 +101,11 @@ class Keeper:
     def stop(self) -> None:
         """End the run as the signal wants it. Raises :class:`Stopped`, always."""
         number = self._signal or signal.SIGTERM
-        again = [*sys.argv, *([] if "--resume" in sys.argv else ["--resume"])]
+        again = [*sys.argv, *([] if "--resume" in sys.argv else ["--resume"]), *self._again]
         how = "the same command with --resume" if is_distributed() else f"python {shlex.join(again)}"
         saved = f"NOT saved ({self._failure})" if self._failure else f"saved in {self.path}"
+        if not self.process.is_main:
+            raise Stopped(number, "")
         raise Stopped(number, f"stopped by {signal.Signals(number).name}, {saved}; to go on: {how}")
 
     def finish(self) -> None:

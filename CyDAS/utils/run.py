@@ -7,6 +7,7 @@ import random
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,8 +18,10 @@ import torch
 import torchvision
 
 import CyDAS
-from CyDAS.utils.distributed import Process, start_process
+from CyDAS.utils.checkpoint import load_newest
+from CyDAS.utils.distributed import Process, gather, start_process
 from CyDAS.utils.errors import CydasError
+from CyDAS.utils.files import write_json
 from CyDAS.utils.logs import RunLog
 
 #: A run's record of how it was made.
@@ -53,7 +56,7 @@ class Lock:
 
     def __init__(self, folder: Path):
         """Raises :class:`CydasError` where another process holds the folder. ``former``: who held it last, if any."""
-        self._file = open(folder / LOCK, "a+")
+        self._file = open(folder / LOCK, "a+", errors="replace")
         self._file.seek(0)
         self.former = self._file.read(200).strip()
         try:
@@ -61,36 +64,75 @@ class Lock:
         except BlockingIOError:
             self._file.close()
             raise CydasError(f"{folder} is in use by {self.former or 'another process'}") from None
+        # A forked worker would hold the folder beyond this process's end.
+        os.register_at_fork(after_in_child=self._file.close)
+
+    def claim(self) -> None:
+        """Say who holds the folder."""
         self._file.truncate(0)
         self._file.write(f"process {os.getpid()} on {platform.node()}")
         self._file.flush()
 
-    def release(self) -> None:
-        self._file.truncate(0)  # an empty one says that the run ended by itself
+    def release(self, ended: bool = True) -> None:
+        """``ended``: the run did so by itself, which an empty file says."""
+        if ended:
+            self._file.truncate(0)
         self._file.close()
 
 
 def prepare_folder(folder: Path, resume: bool, overwrite: bool) -> Lock:
-    """Make the run's folder and take hold of it.
+    """Make the run's folder, take hold of it and remove what a killed run has left half written.
 
     Raises :class:`CydasError` where it is in use, or holds an earlier run that nobody said to touch. Only a folder with
     a run's record in it is ever deleted.
     """
     try:
-        made = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         lock = Lock(folder)
-        content = [path for path in folder.iterdir() if path.name != LOCK]
         try:
-            _clear(folder, content, resume, overwrite)
+            _clear(folder, [path for path in folder.iterdir() if path.name != LOCK], resume, overwrite)
         except CydasError:
-            lock.release()
+            lock.release(ended=False)
             raise
-        if made:
-            lock.former = ""
+        lock.claim()
+        for pattern in (".*.tmp", ".*.old"):
+            for path in folder.glob(pattern):
+                path.unlink()
         return lock
     except OSError as error:
         raise CydasError(f"cannot use the folder {folder}: {error.strerror}") from None
+
+
+def open_run(
+    folder: Path,
+    config: Any,
+    process: Process,
+    checkpoint: Path,
+    accept: Callable[[dict[str, Any], Path], None],
+) -> tuple[Lock | None, dict[str, Any] | None, list[str]]:
+    """Take hold of the run's folder and, with ``resume``, read the newest good of its checkpoints.
+
+    Returns the lock (of the main process), the checkpoint's content and what was passed over on the way to it. All
+    processes raise the same :class:`CydasError` where one of them cannot.
+    """
+    lock, content, passed_over, problem = None, None, [], None
+    try:
+        if config.resume:
+            content = load_newest(checkpoint, accept, passed_over.append)
+        if process.is_main:
+            lock = prepare_folder(folder, config.resume, config.overwrite)
+            if not (folder / RECORD).exists():
+                write_json(folder / RECORD, about(config, process))
+    except CydasError as error:
+        problem = str(error)
+    problems = [text for text in gather(problem) if text]
+    if not problems and len(set(gather(tuple(passed_over)))) > 1:
+        problems = [f"the processes read different checkpoints: {checkpoint} must be the same file for all of them"]
+    if problems:
+        if lock:
+            lock.release(ended=False)
+        raise CydasError(problems[0])
+    return lock, content, passed_over
 
 
 def _clear(folder: Path, content: list[Path], resume: bool, overwrite: bool) -> None:
@@ -121,6 +163,7 @@ def about(config: Any, process: Process) -> dict[str, Any]:
         "versions": {
             "CyDAS": CyDAS.__version__,
             "python": platform.python_version(),
+            "numpy": np.__version__,
             "torch": str(torch.__version__),
             "torchvision": torchvision.__version__,
         },
