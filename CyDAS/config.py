@@ -42,6 +42,8 @@ class CommonConfig:
     amp_dtype: str = flag("bf16", "the lower precision of --use_amp", ("bf16", "fp16"))
     channels_last: bool = flag(False, "store images with their channels last (NHWC), what many GPU kernels like best")
     tf32: bool = flag(False, "let GPUs multiply float32 matrices in TensorFloat-32: faster, 10 bits of mantissa")
+    deterministic: bool = flag(False, "only operations whose results do not differ from run to run; slower on GPUs")
+    max_bad_images: int = flag(0, "damaged images of a folder data set that are named and left out", at_least=0)
     sync_bn: bool = flag(False, "batch norm statistics over all processes (GPUs only)")
     # data
     dataset: str = flag("digits", "data set; digits needs no files, folder is any set of class folders", DATASETS)
@@ -75,6 +77,8 @@ class CommonConfig:
 class TrainingConfig(CommonConfig):
     """Flags of the programs that train."""
 
+    checkpoint_minutes: float = flag(10.0, "minutes between checkpoints within an epoch; 0 for none", at_least=0)
+    on_nan: str = flag("stop", "what a loss or gradient that is not finite does to the run", ("stop", "skip"))
     grad_checkpointing: bool = flag(False, "compute each cell again in the backward pass: less memory, more time")
 
 

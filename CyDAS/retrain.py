@@ -9,26 +9,33 @@ if __package__ in (None, ""):  # started as a file: the package lies one level u
 import CyDAS  # noqa: F401  before torch: it says how long waiting threads spin
 
 # isort: split
+from functools import partial
+from typing import Any
+
 from torch import nn
 from torch.optim import Optimizer
 
 from CyDAS.config import RetrainConfig, parse
 from CyDAS.data import ImagesInFolders, load_data
+from CyDAS.data.loaders import Batches
+from CyDAS.engine.guard import StepGuard
 from CyDAS.engine.optim import Precision, retrain_lr, sgd
-from CyDAS.engine.supervised import Accuracy, evaluate, train_epoch
+from CyDAS.engine.supervised import Accuracy, EpochState, evaluate, train_epoch
 from CyDAS.spaces import check_genotype, load_architecture, make_space
 from CyDAS.utils import run
 from CyDAS.utils.checkpoint import (
-    load_checkpoint,
+    buffers_of,
     load_weights,
-    random_states,
+    process_states,
     refusing,
     save_checkpoint,
-    set_random_state,
+    set_buffers,
+    set_process_state,
 )
 from CyDAS.utils.distributed import Process, copy_from_main, place, stop_process
-from CyDAS.utils.errors import run_program
+from CyDAS.utils.errors import CydasError, run_program
 from CyDAS.utils.files import write_json
+from CyDAS.utils.keeper import Keeper
 from CyDAS.utils.logs import RunLog
 from CyDAS.utils.profile import count_macs, count_parameters
 
@@ -53,60 +60,113 @@ def main(arguments: list[str] | None = None) -> None:
     bare = network.count_parameters()
     macs = count_macs(network, (layout.input_channels, layout.image_size, layout.image_size))
     resume_file = run.find_file(config.resume_name, folder)
-    checkpoint = load_checkpoint(resume_file) if config.resume else None
-    if process.is_main:
-        run.prepare_folder(folder, config.resume, config.overwrite)
+    accept = partial(check_training, config, architecture)
+    lock, checkpoint, passed_over = run.open_run(folder, config, process, resume_file, accept)
     log = RunLog(folder if process.is_main else None, "retrain.log")
-    run.introduce(config, process, log)
+    run.introduce(config, process, log, lock, passed_over)
     log.info("genotype %s", cell_file)
     log.info("network: %.3f M parameters (%.3f M with auxiliary head), %.1f M multiply-accumulates",
              bare / 1e6, count_parameters(network) / 1e6, macs / 1e6)  # fmt: skip
     if config.space == "darts" and config.dataset in ("cifar10", "cifar100"):
         apply_size_rule(config, given, bare, log)
-    if process.is_main:
-        run.record(folder, config, process)
-
+    about = run.about(config, process)
     network = place(network, config, process.device)
     copy_from_main(network)
     if config.compile:
         network.compile(mode=config.compile_mode)
     optimiser = sgd(list(network.parameters()), config.lr, config.momentum, config.weight_decay, config.nesterov)
-    training = Training(network, optimiser, Precision(process.device, config.use_amp, config.amp_dtype))
-    if checkpoint:
-        log.last_checkpoint = resume_file
-        check_genotype(checkpoint, architecture, config, resume_file)
-        training.resume(checkpoint, config, resume_file, process)
-    else:
-        run.seed_everything(config.seed + process.rank)  # from here on the processes' choices differ
-    about = {"config": run.plain(config), "genotype": space.to_strings(architecture), "n_classes": data.n_classes}
-
-    log.start_progress((config.epochs - training.epoch) * len(train))
+    precision = Precision(process.device, config.use_amp, config.amp_dtype)
+    training = Training(network, optimiser, precision, StepGuard(config.on_nan))
+    content = {
+        "config": run.plain(config), "genotype": space.to_strings(architecture), "n_classes": data.n_classes,
+        "about": about,
+    }  # fmt: skip
+    path = folder / Path(config.resume_name).name
+    own = path.resolve() == resume_file.resolve()
+    again = [] if own else ["--resume_name", path.name]
+    keeper = Keeper(path, config.checkpoint_minutes, process, log, keep=not (own and passed_over), again=again)
     try:
-        while training.epoch < config.epochs:
-            epoch = training.epoch
-            rate = retrain_lr(
-                config.lr, epoch, config.epochs, config.warmup_epochs, config.batch_size * process.world_size
-            )
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            network.set_drop_path(config.drop_path_prob * epoch / config.epochs)
-            means = train_epoch(network, train, optimiser, config, data.n_classes, training.precision, epoch, log)
-            copy_from_main(network)  # batch norm statistics differ between processes
-            accuracy = evaluate(network, test, training.precision)
-            training.finish_epoch(accuracy)
-            log.info("epoch %d/%d: test top-1 %.2f, top-5 %.2f (best top-1 %.2f); train loss %.4f, top-1 %.2f, lr %.4g",
-                     epoch + 1, config.epochs, accuracy.top1, accuracy.top5, training.best.top1,
-                     means["train/loss"], means["train/top1"], rate)  # fmt: skip
-            scalars = {"test/top1": accuracy.top1, "test/top5": accuracy.top5, "test/loss": accuracy.loss, "lr": rate}
-            log.scalars(means | scalars, training.epoch * len(train))
-            random = random_states()
+        with keeper:
+            if checkpoint:  # the size rule has set flags by now
+                run.check_continuation(checkpoint["config"], config, resume_file, "epochs")
+                log.last_checkpoint = resume_file
+                training.resume(checkpoint, resume_file, process)
+            else:
+                run.seed_everything(config.seed + process.rank)  # from here on the processes' choices differ
+            train_all(training, config, (train, test), data.n_classes, keeper, content)
             if process.is_main:
-                log.last_checkpoint = training.save(folder, config.resume_name, about, random)
-        if process.is_main:
-            report(training, folder, bare, macs, log)
+                report(training, folder, {"parameters": bare, "macs": macs, "about": about}, log)
+            keeper.finish()
     finally:
         log.close()
         stop_process()
+        if lock:
+            lock.release()
+
+
+def train_all(
+    training: "Training",
+    config: RetrainConfig,
+    loaders: tuple[Batches, Batches],
+    n_classes: int,
+    keeper: Keeper,
+    content: dict[str, Any],
+) -> None:
+    """All epochs that are left. ``loaders``: train, test; ``content``: what checkpoints hold beside the training."""
+    (train, test), log, process = loaders, keeper.log, keeper.process
+    network, optimiser, precision = training.network, training.optimiser, training.precision
+    log.start_progress((config.epochs - training.epoch) * len(train) - training.state.index)
+
+    def end_step() -> None:
+        save, stop = keeper.wants()
+        if save:
+            training.save(keeper, content)
+        if stop:
+            keeper.stop()
+
+    while training.epoch < config.epochs:
+        epoch = training.epoch
+        rate = retrain_lr(config.lr, epoch, config.epochs, config.warmup_epochs, config.batch_size * process.world_size)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        network.set_drop_path(config.drop_path_prob * epoch / config.epochs)
+        means = train_epoch(
+            network,
+            train,
+            optimiser,
+            config,
+            n_classes,
+            precision,
+            epoch,
+            log,
+            training.state,
+            training.guard,
+            end_step,
+        )
+        copy_from_main(network)  # batch norm statistics differ between processes
+        accuracy = evaluate(network, test, precision)
+        training.finish_epoch(accuracy)
+        log.info("epoch %d/%d: test top-1 %.2f, top-5 %.2f (best top-1 %.2f); train loss %.4f, top-1 %.2f, lr %.4g",
+                 epoch + 1, config.epochs, accuracy.top1, accuracy.top5, training.best.top1,
+                 means.get("train/loss", float("nan")), means.get("train/top1", float("nan")), rate)  # fmt: skip
+        scalars = {"test/top1": accuracy.top1, "test/top5": accuracy.top5, "test/loss": accuracy.loss, "lr": rate}
+        log.scalars(means | scalars, training.epoch * len(train))
+        if process.is_main:  # before the checkpoint, after which this epoch is not trained again
+            keeper.try_to("the epoch's weights are not kept", training.save_weights, keeper.path.parent, content)
+        training.save(keeper, content)
+        if training.epoch < config.epochs and keeper.must_stop():
+            keeper.stop()
+
+
+def check_training(config: RetrainConfig, architecture: Any, content: dict[str, Any], path: Path) -> None:
+    """Raise :class:`CydasError` where a checkpoint is not one of a training of this architecture with these flags."""
+    with refusing(f"checkpoint {path} is not one to resume a training from"):
+        check_genotype(content, architecture, config, path)
+        by_size = ("weight_decay", "drop_path_prob")  # set by the network's size later on
+        run.check_continuation(content["config"], config, path, "epochs", *by_size)
+        if config.epochs < content["config"]["epochs"]:
+            raise CydasError(f"checkpoint {path} is of {content['config']['epochs']} epochs: --epochs may only grow")
+        _ = content["optimizer"], content["processes"]
 
 
 def apply_size_rule(config: RetrainConfig, given: set[str], parameters: int, log: RunLog) -> None:
@@ -121,63 +181,73 @@ def apply_size_rule(config: RetrainConfig, given: set[str], parameters: int, log
 
 
 class Training:
-    """The state of a retraining: network, optimiser, finished epochs, last and best accuracy."""
+    """The state of a retraining: network, optimiser, finished epochs and steps, last and best accuracy."""
 
-    def __init__(self, network: nn.Module, optimiser: Optimizer, precision: Precision):
+    def __init__(self, network: nn.Module, optimiser: Optimizer, precision: Precision, guard: StepGuard):
         self.network = network
         self.optimiser = optimiser
         self.precision = precision
+        self.guard = guard
         self.epoch = 0
+        self.state = EpochState(precision.device)  #: of the epoch that has begun
         self.last = self.best = Accuracy(0.0, 0.0, 0.0, 0)
 
     def finish_epoch(self, accuracy: Accuracy) -> None:
         self.epoch += 1
+        self.state = EpochState(self.precision.device)
         self.last = accuracy
         if accuracy.top1 > self.best.top1 or self.epoch == 1:
             self.best = accuracy
 
-    def save(self, folder: Path, resume_name: str, about: dict, random: list[dict]) -> Path:
-        """Write the resume checkpoint (its path is returned), ``last`` and, after the best epoch so far, ``best``."""
-        weights = {"model_main": self.network.state_dict(), "epoch": self.epoch, **about}
+    def save(self, keeper: Keeper, content: dict[str, Any]) -> None:
+        """Write the checkpoint to go on from. Every process must call it."""
+        if not self.state.printed.is_finite_everywhere():  # which the report says, and ends the run
+            self.state.printed.report(keeper.log, f"epoch {self.epoch + 1}", self.state.index)
         state = {
-            **weights,
+            "model_main": self.network.state_dict(),
+            "epoch": self.epoch,
+            **content,
             "optimizer": self.optimiser.state_dict(),
-            "lr_scheduler": {
-                "last_epoch": self.epoch
-            },  # rates follow from the epoch; the published layout has this key
+            # rates follow from the epoch; the published layout has this key
+            "lr_scheduler": {"last_epoch": self.epoch},
             "scaler": self.precision.scaler.state_dict(),
             "best_top1": self.best.top1,
             "best_top5": self.best.top5,
             "last": list(self.last),
             "best": list(self.best),
             "sta_epoch": self.epoch,
-            "random": random,
+            "guard": self.guard.state_dict(),
+            "processes": process_states(buffers=buffers_of(self.network), epoch=self.state.state_dict()),
         }
-        path = folder / Path(resume_name).name
-        save_checkpoint(path, state)
-        save_checkpoint(folder / "last.pth.tar", weights)
-        if self.best is self.last:
-            save_checkpoint(folder / "best.pth.tar", weights)
-        return path
+        keeper.save(state)
 
-    def resume(self, state: dict, config: RetrainConfig, path: Path, process: Process) -> None:
+    def save_weights(self, folder: Path, content: dict[str, Any]) -> None:
+        """Write ``last`` and, after the best epoch so far, ``best``: weights and what they are of."""
+        weights = {"model_main": self.network.state_dict(), "epoch": self.epoch, **content}
+        save_checkpoint(folder / "last.pth.tar", weights, keep=False)
+        if self.best is self.last:
+            save_checkpoint(folder / "best.pth.tar", weights, keep=False)
+
+    def resume(self, state: dict, path: Path, process: Process) -> None:
         """Go on from a checkpoint's content. Raises :class:`CydasError` where it is none, or of another training."""
         with refusing(f"checkpoint {path} is not one to resume a training from"):
-            run.check_continuation(state["config"], config, path, "epochs")
             load_weights(self.network, state["model_main"], path)
             self.optimiser.load_state_dict(state["optimizer"])
             self.precision.scaler.load_state_dict(state["scaler"])
             self.last, self.best = Accuracy(*state["last"]), Accuracy(*state["best"])
             self.epoch = int(state["sta_epoch"])
-            set_random_state(state["random"], process)
+            self.guard.load_state_dict(state["guard"])
+            own = set_process_state(state["processes"], process)
+            set_buffers(self.network, own["buffers"])
+            self.state.load_state_dict(own["epoch"])
 
 
-def report(training: Training, folder: Path, parameters: int, macs: int, log: RunLog) -> None:
+def report(training: Training, folder: Path, about: dict[str, Any], log: RunLog) -> None:
     """The last epoch first: picking the best on the test set flatters the result."""
     log.info("last epoch: top-1 %.2f %%, top-5 %.2f %% on %d test images", *training.last[:2], training.last.images)
     log.info("best epoch: top-1 %.2f %% (chosen on the test set)", training.best.top1)
     result = {"last": training.last._asdict(), "best": training.best._asdict(), "epochs": training.epoch}
-    write_json(folder / "result.json", result | {"parameters": parameters, "macs": macs})
+    write_json(folder / "result.json", result | about)
 
 
 def run_main() -> None:

@@ -1,6 +1,7 @@
 """Search an architecture: ``python CyDAS/search.py --help``."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from CyDAS.engine.optim import Precision
 from CyDAS.engine.seeds import CHECKPOINT, RESULT, search_with_seeds
 from CyDAS.spaces import make_space
 from CyDAS.utils import run
-from CyDAS.utils.checkpoint import load_checkpoint, random_states, refusing, save_checkpoint, set_random_state
+from CyDAS.utils.checkpoint import process_states, refusing, set_process_state
 from CyDAS.utils.distributed import Process, copy_from_main, place, stop_process
 from CyDAS.utils.errors import run_program
 from CyDAS.utils.files import read_json, write_json
+from CyDAS.utils.keeper import Keeper
 from CyDAS.utils.logs import RunLog
 from CyDAS.utils.nats_table import NatsTable
 from CyDAS.utils.profile import count_parameters
@@ -38,43 +40,85 @@ def main(arguments: list[str] | None = None) -> None:
     space = make_space(config, data)
     train_part, val_part = data.halves()
     train, val = data.train_batches(train_part, stream=1), data.train_batches(val_part, stream=2)
-    checkpoint = load_checkpoint(folder / CHECKPOINT) if config.resume else None
-    if process.is_main:
-        run.prepare_folder(folder, config.resume, config.overwrite)
-        run.record(folder, config, process)
+    path = folder / CHECKPOINT
+    lock, checkpoint, passed_over = run.open_run(folder, config, process, path, partial(check_search, config))
     log = RunLog(folder if process.is_main else None, "search.log")
-    run.introduce(config, process, log)
-
+    about = run.about(config, process)
+    run.introduce(config, process, log, lock, passed_over)
     joint = place(space.build(), config, process.device)
     copy_from_main(joint)
     log.info("%s: %d training images, %d classes", config.dataset, data.train_size, data.n_classes)
     log.info("search network: %.3f M parameters, %d pixels", count_parameters(joint) / 1e6, data.image_size)
     search = CyclicSearch(space, joint, config, Precision(process.device, config.use_amp, config.amp_dtype))
-    if checkpoint:
-        log.last_checkpoint = folder / CHECKPOINT
-        resume(search, checkpoint, log.last_checkpoint, process)
-    else:
-        run.seed_everything(config.seed + process.rank)  # from here on the processes' choices differ
-
-    def end_round(search: CyclicSearch) -> None:
-        random = random_states()
-        if process.is_main:
-            content = {"search": search.state_dict(), "random": random, "config": run.plain(config)}
-            save_checkpoint(folder / CHECKPOINT, content)
-            log.last_checkpoint = folder / CHECKPOINT
-            show(search, folder, log, table)
-
+    keeper = Keeper(path, config.checkpoint_minutes, process, log, keep=not passed_over, again=[])
     try:
-        search.run(train, val, log, end_round)
-        if process.is_main:
-            architecture = space.to_strings(space.discretise(joint))
-            write_json(folder / "genotype.json", architecture)
-            write_json(folder / RESULT, collect_result(folder, architecture, table))
-            log.info("found: %s", architecture["0"])
-            log.info("written: %s", folder / "genotype.json")
+        with keeper:
+            if checkpoint:
+                log.last_checkpoint = path
+                resume(search, checkpoint, path, process)
+            else:
+                run.seed_everything(config.seed + process.rank)  # from here on the processes' choices differ
+            search.run(train, val, log, SearchProgress(keeper, about, folder, log, table))
+            if process.is_main:
+                finish(search, about, folder, log, table)
+            keeper.finish()
     finally:
         log.close()
         stop_process()
+        if lock:
+            lock.release()
+
+
+class SearchProgress:
+    """Saves a search, shows what it has found, and stops it when it is told to."""
+
+    def __init__(self, keeper: Keeper, about: dict[str, Any], folder: Path, log: RunLog, table: NatsTable | None):
+        self.keeper = keeper
+        self.about = about
+        self.folder = folder
+        self.log = log
+        self.table = table
+
+    def end_step(self, search: CyclicSearch) -> None:
+        save, stop = self.keeper.wants()
+        if save:
+            self._save(search)
+        if stop:
+            self.keeper.stop()
+
+    def end_phase(self, search: CyclicSearch) -> None:
+        self._save(search)
+        if self.keeper.must_stop():
+            self.keeper.stop()
+
+    def end_round(self, search: CyclicSearch) -> None:
+        if self.keeper.process.is_main:  # before the checkpoint, after which this round does not end again
+            self.keeper.try_to("the round's results are not all kept", show, search, self.folder, self.log, self.table)
+        self._save(search)
+        if search.round < search.config.search_iter and self.keeper.must_stop():
+            self.keeper.stop()
+
+    def _save(self, search: CyclicSearch) -> None:
+        if not search.averages.is_finite_everywhere():  # which the report says, and ends the run
+            search.averages.report(self.log, f"round {search.round + 1}", search.step)
+        states = process_states(**search.process_state())
+        self.keeper.save({"search": search.state_dict(), "processes": states, "about": self.about})
+
+
+def finish(search: CyclicSearch, about: dict, folder: Path, log: RunLog, table: NatsTable | None) -> None:
+    """The found architecture, to its files and the log."""
+    architecture = search.space.to_strings(search.space.discretise(search.joint))
+    write_json(folder / "genotype.json", architecture)
+    write_json(folder / RESULT, collect_result(folder, architecture, table) | {"about": about})
+    log.info("found: %s", architecture["0"])
+    log.info("written: %s", folder / "genotype.json")
+
+
+def check_search(config: SearchConfig, content: dict[str, Any], path: Path) -> None:
+    """Raise :class:`CydasError` where a checkpoint is not one of a search with these flags."""
+    with refusing(f"checkpoint {path} is not one of this search"):
+        run.check_continuation(content["about"]["config"], config, path)
+        _ = content["search"]["round"], content["processes"]
 
 
 def show(search: CyclicSearch, folder: Path, log: RunLog, table: NatsTable | None) -> None:
@@ -117,9 +161,8 @@ def collect_result(folder: Path, genotype: dict[str, str], table: NatsTable | No
 def resume(search: CyclicSearch, content: dict, path: Path, process: Process) -> None:
     """Go on from a checkpoint's content. Raises :class:`CydasError` where it is not of this search."""
     with refusing(f"checkpoint {path} is not one of this search"):
-        run.check_continuation(content["config"], search.config, path)
         search.load_state_dict(content["search"])
-        set_random_state(content["random"], process)
+        search.load_process_state(set_process_state(content["processes"], process))
 
 
 def run_main() -> None:

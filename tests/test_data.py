@@ -188,6 +188,30 @@ def test_an_unreadable_image_is_named(tmp_path, workers):
     assert str(bad) in str(error.value) and "\n" not in str(error.value)
 
 
+def test_damaged_images_are_left_out_up_to_a_number(tmp_path, caplog):
+    bad = make_folder(tmp_path) / "train" / "dog" / "0.png"
+    bad.write_bytes(b"")
+    data = folder(tmp_path, workers=0, batch_size=3, max_bad_images=1)
+    batches = data.train_batches(range(6))
+    with caplog.at_level("WARNING", logger="CyDAS"):
+        for epoch in (0, 1):
+            assert sum(len(y) for _, y in batches.epoch(epoch)) == 5
+    assert [str(bad) in record.getMessage() for record in caplog.records] == [True]
+    (tmp_path / "train" / "cat" / "1.png").write_bytes(b"")
+    with pytest.raises(CydasError, match="cannot read the image"):
+        list(batches.epoch(2))
+
+
+def test_images_of_16_bits_keep_their_range(tmp_path):
+    make_folder(tmp_path, size=32)
+    grey = np.full((32, 32), 32768, dtype=np.uint16)
+    Image.fromarray(grey).save(tmp_path / "val" / "cat" / "0.png")
+    Image.new("P", (32, 32)).save(tmp_path / "val" / "cat" / "1.png")
+    images = torch.cat([x for x, _ in folder(tmp_path, workers=0).test_batches().epoch()])
+    pixel = images[0, 0, 16, 16] * 0.229 + 0.485
+    assert float(pixel) == pytest.approx(0.5, abs=0.01) and images.shape == (6, 3, 32, 32)
+
+
 def test_folders_that_make_no_data_set_are_refused(tmp_path):
     with pytest.raises(CydasError, match="--train_dir: there is no folder"):
         folder(tmp_path)

@@ -2,15 +2,17 @@
 
 import copy
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from CyDAS.config import RetrainConfig, SearchConfig
-from CyDAS.engine.cycle import CyclicSearch, steps_per_epoch
+from CyDAS.engine.cycle import CyclicSearch, Phase, steps_per_epoch
+from CyDAS.engine.guard import LIMIT, StepGuard
 from CyDAS.engine.losses import classification_loss, kd_loss, mixup, regulariser_strength
 from CyDAS.engine.optim import Precision, retrain_lr, update
-from CyDAS.engine.supervised import evaluate, retrain_loss, train_epoch
+from CyDAS.engine.supervised import EpochState, evaluate, retrain_loss, train_epoch
 from CyDAS.models.genotype import make_genotype
 from CyDAS.models.layout import Layout
 from CyDAS.models.nasnet import DropPath, RetrainNetwork, RetrainOutput
@@ -250,7 +252,7 @@ class FixedBatches:
     def __len__(self):
         return 2
 
-    def epoch(self, epoch=0, steps=None):
+    def epoch(self, epoch=0, steps=None, start=0):
         yield self.images[:8], self.labels[:8]
         yield self.images[8:], self.labels[8:]
 
@@ -278,8 +280,9 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_names_the_step():
     optimiser = torch.optim.SGD(network.parameters(), lr=0.1)
     with pytest.raises(CydasError, match="not finite at step 2, .*Last good checkpoint: none yet"):
         train_epoch(
-            network, FixedBatches(images), optimiser, RetrainConfig(), 10, Precision(CPU, False, "bf16"), 0, SILENT
-        )
+            network, FixedBatches(images), optimiser, RetrainConfig(), 10, Precision(CPU, False, "bf16"), 0, SILENT,
+            EpochState(CPU), StepGuard("stop"), lambda: None,
+        )  # fmt: skip
 
 
 def test_a_search_that_is_not_finite_stops_and_names_the_step():
@@ -287,8 +290,28 @@ def test_a_search_that_is_not_finite_stops_and_names_the_step():
     x, y = batch()
     log = RunLog(None)
     log.last_checkpoint = Path("runs/last.pth.tar")
+    pairs = iter([(x, y), (x * float("inf"), y)])
     with pytest.raises(CydasError, match="not finite at step 2, .*Last good checkpoint: runs/last.pth.tar"):
-        search._epoch("cycle", [(x, y), (x * float("inf"), y)], lambda b: search.train_update(*b), 2, log)
+        phase = Phase("cycle", 0, (FixedBatches(),), 0, lambda b: search.train_update(*next(pairs)))
+        search._epoch(phase, 2, log, SimpleNamespace(end_step=lambda search: None))
+
+
+def test_a_bad_update_can_be_left_out_as_if_it_had_not_been():
+    search, twin = (make_search(on_nan="skip", regular=True) for _ in range(2))
+    (x, y), bad = batch(), torch.full((8, 3, 16, 16), float("nan"))
+    for s in (search, twin):
+        s._joint_step(((x, y), (x, y)), epoch=2)
+    figures = search._joint_step(((bad, y), (bad, y)), epoch=2)
+    assert figures == {} and search.guard.skipped == 2
+    half = search._joint_step(((bad, y), (x, y)), epoch=2)  # the good update counts
+    assert "val/loss_search" in half and "train/loss_search" not in half
+    twin.val_update(x, y, epoch=2)
+    for (name, a), b in zip(search.joint.state_dict().items(), twin.joint.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+    with pytest.raises(CydasError, match="more than 10 steps in a row were not finite"):
+        for _ in range(LIMIT + 1):
+            search._guarded(search.train_update, bad, y)
+    assert all(torch.isfinite(p).all() for p in search.joint.parameters())
 
 
 @pytest.mark.parametrize("dtype", ["bf16"])

@@ -11,7 +11,7 @@ import torch
 from CyDAS.models.layout import Layout
 from CyDAS.models.nasnet import RetrainNetwork
 from CyDAS.spaces import DartsSpace
-from CyDAS.utils.checkpoint import load_checkpoint, load_weights, random_states, save_checkpoint, set_random_state
+from CyDAS.utils.checkpoint import load_checkpoint, load_weights, process_states, save_checkpoint, set_process_state
 from CyDAS.utils.distributed import Process
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.files import write_atomically, write_json
@@ -110,10 +110,10 @@ def test_weights_of_another_architecture_are_refused(tmp_path, change, word):
 
 
 def test_random_state_goes_back_through_a_checkpoint(tmp_path):
-    save_checkpoint(tmp_path / "r", {"random": random_states()})
+    save_checkpoint(tmp_path / "r", {"processes": process_states()})
     first = random.random(), float(np.random.rand()), float(torch.rand(()))
-    states, one = load_checkpoint(tmp_path / "r")["random"], Process(0, 1, torch.device("cpu"))
-    set_random_state(states, one)
+    states, one = load_checkpoint(tmp_path / "r")["processes"], Process(0, 1, torch.device("cpu"))
+    set_process_state(states, one)
     assert (random.random(), float(np.random.rand()), float(torch.rand(()))) == first
     with pytest.raises(CydasError, match=r"of 1 process\(es\), here are 2"):
-        set_random_state(states, Process(0, 2, torch.device("cpu")))
+        set_process_state(states, Process(0, 2, torch.device("cpu")))

@@ -16,7 +16,7 @@ from CyDAS.retrain import main as retrain
 from CyDAS.search import main as search
 from CyDAS.spaces import load_architecture
 from CyDAS.test import main as evaluate
-from CyDAS.utils.checkpoint import load_checkpoint
+from CyDAS.utils.checkpoint import load_checkpoint, save_checkpoint
 from CyDAS.utils.errors import CydasError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,7 +59,7 @@ def test_a_search_writes_what_it_found(finished):
     assert list((run / "tensorboard").iterdir()) and "alpha entropy" in (run / "search.log").read_text()
     config = json.loads((run / "config.json").read_text())
     assert config["config"]["init_channels"] == 2 and "torch" in config["versions"]
-    assert set(load_checkpoint(run / "search_resume.pth.tar")) == {"search", "random", "config"}
+    assert set(load_checkpoint(run / "search_resume.pth.tar")) == {"search", "processes", "about"}
 
 
 def test_tensorboard_shows_both_networks_and_every_operation(finished):
@@ -128,10 +128,8 @@ def test_two_searches_with_one_seed_find_the_same_alphas(finished, tmp_path):
 def test_a_search_that_was_cut_off_ends_as_if_it_had_not(finished, tmp_path, monkeypatch):
     from CyDAS.engine.cycle import CyclicSearch
 
-    cycle = CyclicSearch._cycle
-    monkeypatch.setattr(
-        CyclicSearch, "_cycle", lambda self, t, v, index, *a: cut_off(index, lambda: cycle(self, t, v, index, *a))
-    )
+    whole = CyclicSearch._round
+    monkeypatch.setattr(CyclicSearch, "_round", lambda self, *a: cut_off(self.round, lambda: whole(self, *a)))
     with pytest.raises(KeyboardInterrupt):
         run_search(tmp_path, "cut")
     monkeypatch.undo()
@@ -177,8 +175,8 @@ def test_an_earlier_run_is_not_touched_without_a_word(finished):
 def test_a_checkpoint_from_before_a_flag_existed_goes_on(tmp_path):
     run = run_search(tmp_path, "old")
     checkpoint = load_checkpoint(run / "search_resume.pth.tar")
-    del checkpoint["config"]["method"]
-    torch.save(checkpoint, run / "search_resume.pth.tar")
+    del checkpoint["about"]["config"]["method"]
+    save_checkpoint(run / "search_resume.pth.tar", checkpoint)
     run_search(tmp_path, "old", "--resume")
     with pytest.raises(CydasError, match="--method was cdarts, is darts"):
         run_search(tmp_path, "old", "--resume", "--method", "darts")

@@ -4,6 +4,8 @@ The order of an epoch and every random choice in it follow from (seed, stream, e
 anew at any time, and two runs with one seed see the same batches.
 """
 
+import logging
+import signal
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -14,6 +16,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from CyDAS.data.augment import BatchAugmentation
 from CyDAS.utils.distributed import Process
 from CyDAS.utils.errors import CydasError
+
+logger = logging.getLogger(__name__)
 
 Batch = tuple[Tensor, Tensor]  #: images float32 [N, C, H, W], labels int64 [N]
 
@@ -61,9 +65,13 @@ class Batches:
         order += order[: -self.size % ranks]
         return order[self.process.rank :: ranks]
 
-    def epoch(self, epoch: int = 0, steps: int | None = None) -> Iterator[Batch]:
-        """The batches of an epoch, on the process's device; only the first ``steps`` of them where that is given."""
+    def epoch(self, epoch: int = 0, steps: int | None = None, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch, on the process's device: numbers ``start`` to ``steps`` (default: all)."""
         raise NotImplementedError
+
+    def generator(self, epoch: int, step: int) -> torch.Generator:
+        """What a batch's random choices are drawn from. One of its own for each rank: two must not crop alike."""
+        return seeded_generator(self.seed, self.stream, epoch, 1 + self.process.rank, step)
 
 
 class TensorBatches(Batches):
@@ -75,24 +83,44 @@ class TensorBatches(Batches):
         self.labels = labels.to(self.process.device)
         self.augmentation = augmentation
 
-    def epoch(self, epoch: int = 0, steps: int | None = None) -> Iterator[Batch]:
-        order = torch.tensor(self.order(epoch), device=self.process.device)
-        # A stream of its own for each rank: two ranks must not crop their images alike.
-        generator = seeded_generator(self.seed, self.stream, epoch, 1 + self.process.rank)
-        for indices in order.split(self.batch_size)[: steps or len(self)]:
+    def epoch(self, epoch: int = 0, steps: int | None = None, start: int = 0) -> Iterator[Batch]:
+        batches = torch.tensor(self.order(epoch), device=self.process.device).split(self.batch_size)
+        for step in range(start, steps or len(self)):
+            indices = batches[step]
             images = self.images[indices]
             if self.train:
-                images = self.augmentation.train(images, generator)
+                images = self.augmentation.train(images, self.generator(epoch, step))
             else:
                 images = self.augmentation.normalise(images)
             yield images, self.labels[indices]
 
 
+class BadImages:
+    """Damaged images: so many of a data set may be left out."""
+
+    def __init__(self, limit: int):
+        self.limit = limit
+        self._known: set[str] = set()
+
+    def note(self, error: CydasError) -> None:
+        """Name a damaged image when it first appears. Raises its error where there are more than may be."""
+        if str(error) in self._known:
+            return
+        self._known.add(str(error))
+        if len(self._known) > self.limit:
+            raise error
+        logger.warning("left out (%d of at most %d): %s", len(self._known), self.limit, error)
+
+
 class FileBatches(Batches):
     """Batches of images that worker processes decode and augment one by one."""
 
-    def __init__(self, dataset: Dataset, indices: Sequence[int], transform: Callable, workers: int, **options):
+    def __init__(
+        self, dataset: Dataset, indices: Sequence[int], transform: Callable, workers: int, bad_images: "BadImages",
+        **options,
+    ):  # fmt: skip
         super().__init__(len(indices), **options)
+        self._bad_images = bad_images
         self._sampler = _SeededSampler()
         self._indices = indices
         self._loader = DataLoader(
@@ -103,20 +131,29 @@ class FileBatches(Batches):
             persistent_workers=workers > 0,
             pin_memory=self.process.device.type == "cuda",
             collate_fn=_collate,
+            worker_init_fn=_leave_signals_to_the_program,
             # A generator of its own: drawing the workers' seeds must not move the global one.
             generator=torch.Generator(),
         )
 
-    def epoch(self, epoch: int = 0, steps: int | None = None) -> Iterator[Batch]:
-        generator = seeded_generator(self.seed, self.stream, epoch, 1 + self.process.rank)
+    def epoch(self, epoch: int = 0, steps: int | None = None, start: int = 0) -> Iterator[Batch]:
         order = self.order(epoch)
-        seeds = torch.randint(2**62, (len(order),), generator=generator).tolist()
-        self._sampler.entries = [(self._indices[index], seed) for index, seed in zip(order, seeds, strict=True)]
-        self._sampler.entries = self._sampler.entries[: (steps or len(self)) * self.batch_size]
-        for batch in self._loader:
-            if isinstance(batch, CydasError):
-                raise batch
-            yield tuple(tensor.to(self.process.device, non_blocking=True) for tensor in batch)
+        seeds = torch.randint(2**62, (len(order),), generator=self.generator(epoch, 0)).tolist()
+        entries = [(self._indices[index], seed) for index, seed in zip(order, seeds, strict=True)]
+        self._sampler.entries = entries[start * self.batch_size : (steps or len(self)) * self.batch_size]
+        for damaged, *batch in self._loader:
+            for error in damaged:
+                self._bad_images.note(error)
+            if not batch and self.train:
+                raise CydasError("every image of a batch is damaged")
+            if batch:
+                yield tuple(tensor.to(self.process.device, non_blocking=True) for tensor in batch)
+
+
+def _leave_signals_to_the_program(worker: int) -> None:
+    """A Ctrl-C reaches the workers, too; the program wants to finish its step with them."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _SeededSampler(Sampler):
@@ -148,9 +185,11 @@ class _SeededImages(Dataset):
             return self.transform(image), label
 
 
-def _collate(items: list) -> Batch | CydasError:
-    for item in items:
-        if isinstance(item, CydasError):
-            return item
-    images, labels = zip(*items, strict=True)
-    return torch.stack(images), torch.tensor(labels)
+def _collate(items: list) -> tuple:
+    """(what is damaged, images, labels); without the last two where nothing is whole."""
+    damaged = [item for item in items if isinstance(item, CydasError)]
+    whole = [item for item in items if not isinstance(item, CydasError)]
+    if not whole:
+        return (damaged,)
+    images, labels = zip(*whole, strict=True)
+    return damaged, torch.stack(images), torch.tensor(labels)

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, UnidentifiedImageError
@@ -13,7 +14,7 @@ from torchvision.transforms import v2
 
 from CyDAS.config import CommonConfig
 from CyDAS.data.augment import BatchAugmentation
-from CyDAS.data.loaders import Batches, FileBatches, TensorBatches
+from CyDAS.data.loaders import BadImages, Batches, FileBatches, TensorBatches
 from CyDAS.utils.distributed import Process
 from CyDAS.utils.errors import CydasError
 
@@ -91,6 +92,7 @@ class ImagesInFolders(DataSet):
         self._auto_augment = config.use_aa
         self._options = {
             "batch_size": config.batch_size, "process": process, "seed": config.seed, "workers": config.workers,
+            "bad_images": BadImages(config.max_bad_images),
         }  # fmt: skip
 
     def train_batches(self, indices: Sequence[int], *, cutout_length: int = 0, stream: int = 0) -> Batches:
@@ -116,7 +118,11 @@ def _to_tensor() -> list:
 def _read_image(path: str) -> Image.Image:
     try:
         with open(path, "rb") as file:
-            return Image.open(file).convert("RGB")
+            image = Image.open(file)
+            if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow would cut off at 255
+                pixels = np.asarray(image, dtype=np.float32)
+                image = Image.fromarray((pixels / (257 if pixels.max() > 255 else 1)).clip(0, 255).astype(np.uint8))
+            return image.convert("RGB")
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
         raise CydasError(f"cannot read the image {path}: {error}") from None
 

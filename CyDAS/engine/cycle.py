@@ -5,7 +5,8 @@ architecture parameters into an architecture; two loaders give the batches of th
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -13,10 +14,12 @@ from torch import Tensor
 
 from CyDAS.config import SearchConfig
 from CyDAS.data.loaders import Batch, Batches
+from CyDAS.engine.guard import StepGuard
 from CyDAS.engine.losses import classification_loss, kd_loss, regulariser_strength
 from CyDAS.engine.optim import Precision, SearchOptimisers, cosine, update
 from CyDAS.models.joint import JointNetwork
 from CyDAS.models.weight_pool import WeightPool
+from CyDAS.utils.checkpoint import buffers_of, set_buffers
 from CyDAS.utils.distributed import copy_from_main, place
 from CyDAS.utils.logs import RunLog
 from CyDAS.utils.meters import Averages, top1
@@ -32,6 +35,24 @@ class Space(Protocol):
     def describe(self, architecture: Any) -> dict[str, int]: ...
     def to_strings(self, architecture: Any) -> dict[str, str]: ...
     def parse(self, entries: Any, stages: int, source: str) -> Any: ...
+
+
+class Progress(Protocol):
+    """Who is told how far a search has come."""
+
+    def end_step(self, search: "CyclicSearch") -> None: ...  # but for the last one of a phase
+    def end_phase(self, search: "CyclicSearch") -> None: ...  # but for the last one of a round
+    def end_round(self, search: "CyclicSearch") -> None: ...
+
+
+class Phase(NamedTuple):
+    """One epoch of a round."""
+
+    name: str
+    lr_epoch: int  #: joint epochs of the round before it, for the learning rate
+    loaders: tuple[Batches, ...]
+    data_epoch: int  #: the epoch of the loaders
+    step: Callable[[Sequence[Batch]], dict[str, Tensor]]  #: one batch of each loader to figures
 
 
 class ValLosses(NamedTuple):
@@ -54,7 +75,8 @@ def steps_per_epoch(sample_ratio: float, steps: int) -> int:
 class CyclicSearch:
     """The state of a search and the steps that move it.
 
-    ``round`` counts finished rounds: first ``pretrain_epochs`` warm-up rounds, then cycles, ``search_iter`` in all.
+    ``round`` counts finished rounds: first ``pretrain_epochs`` warm-up rounds, then cycles, ``search_iter`` in all. A
+    round consists of phases of one epoch each.
     """
 
     def __init__(self, space: Space, joint: JointNetwork, config: SearchConfig, precision: Precision):
@@ -65,7 +87,11 @@ class CyclicSearch:
         self.pool = WeightPool()
         self.optimisers = SearchOptimisers(joint, config)
         self.architecture: Any = None
+        self.averages = Averages(precision.device)
+        self.guard = StepGuard(config.on_nan)
         self.round = 0
+        self.phase = 0  #: finished phases of the round
+        self.index = 0  #: finished steps of the phase
         self.step = 0  #: steps so far, of whatever kind; the x axis of TensorBoard
 
     # -- one step ------------------------------------------------------------------------------------------------
@@ -115,7 +141,9 @@ class CyclicSearch:
         losses, figures = self.val_losses(x, y, epoch)
         optimisers = (self.optimisers.nas, self.optimisers.alpha)
         config = self.config
-        norm = update(losses.total, optimisers, config.w_grad_clip, self.precision.scaler, config.clip_apart)
+        norm = update(
+            losses.total, optimisers, config.w_grad_clip, self.precision.scaler, config.clip_apart, self.guard.skips
+        )
         return losses, figures | {"val/gradient_norm": norm}
 
     def train_update(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
@@ -131,7 +159,9 @@ class CyclicSearch:
         with self.precision.autocast():
             logits = self.joint(x, evaluation=False, heads=False).search.logits
         loss = classification_loss(logits, y)
-        norm = update(loss, [self.optimisers.alpha], self.config.w_grad_clip, self.precision.scaler)
+        norm = update(
+            loss, [self.optimisers.alpha], self.config.w_grad_clip, self.precision.scaler, skip_bad=self.guard.skips
+        )
         return {"val/loss_search": loss, "val/top1_search": top1(logits, y), "val/gradient_norm": norm}
 
     def _classify(self, x: Tensor, y: Tensor, network: str) -> dict[str, Tensor]:
@@ -141,7 +171,7 @@ class CyclicSearch:
         logits = (outputs.search if is_search else outputs.evaluation).logits
         loss = classification_loss(logits, y)
         optimiser = self.optimisers.w if is_search else self.optimisers.nas
-        norm = update(loss, [optimiser], self.config.w_grad_clip, self.precision.scaler)
+        norm = update(loss, [optimiser], self.config.w_grad_clip, self.precision.scaler, skip_bad=self.guard.skips)
         part = "train" if is_search else "warmup"
         return {
             f"{part}/loss_{network}": loss,
@@ -151,88 +181,103 @@ class CyclicSearch:
 
     # -- the whole search ----------------------------------------------------------------------------------------
 
-    def run(self, train: Batches, val: Batches, log: RunLog, end_round: Callable[["CyclicSearch"], None]) -> None:
-        """All rounds that are left. ``end_round`` is called after each, to save and to show what was found."""
+    def run(self, train: Batches, val: Batches, log: RunLog, progress: "Progress") -> None:
+        """All that is left of the search. ``progress`` is told of every step, phase and round, to save and to show."""
         config = self.config
         self.joint.train()
         steps = steps_per_epoch(config.sample_ratio, min(len(train), len(val)))
         warmups_left = max(0, config.pretrain_epochs - self.round)
         cycles_left = config.search_iter - self.round - warmups_left
         log.info("search: %d warm-up rounds and %d cycles left, %d steps an epoch", warmups_left, cycles_left, steps)
-        cycle_epochs = config.search_iter_epochs + (config.nasnet_warmup if config.method == "cdarts" else 0)
-        log.start_progress((warmups_left + cycles_left * cycle_epochs) * steps)
-        for index in range(self.round, config.search_iter):
-            if index < config.pretrain_epochs:
-                self._warm_up(train, index, steps, log)
-            else:
-                self._cycle(train, val, index, steps, log)
-            self.round = index + 1
+        log.start_progress((warmups_left + cycles_left * len(self._phases(config.pretrain_epochs, train, val))) * steps)
+        while self.round < config.search_iter:
+            self._round(self._phases(self.round, train, val), steps, log, progress)
+            self.round, self.phase = self.round + 1, 0
             copy_from_main(self.joint)  # batch norm statistics differ between processes
-            end_round(self)
+            progress.end_round(self)
 
-    def _warm_up(self, train: Batches, index: int, steps: int, log: RunLog) -> None:
-        """One epoch of the search network alone."""
-        self._set_lr(index, 0)
-        name = f"warm-up {index + 1}/{self.config.pretrain_epochs}"
-        self._epoch(name, train.epoch(self._data_epoch(index, 0), steps), lambda b: self.train_update(*b), steps, log)
-
-    def _cycle(self, train: Batches, val: Batches, index: int, steps: int, log: RunLog) -> None:
-        """A new evaluation network, its warm-up, then joint learning; with method darts, the search network alone."""
-        config = self.config
-        name = f"cycle {index + 1 - config.pretrain_epochs}/{config.search_iter - config.pretrain_epochs}"
-        cyclic = config.method == "cdarts"
+    def _round(self, phases: list["Phase"], steps: int, log: RunLog, progress: "Progress") -> None:
+        """A round from its phase and step on: those of a search that goes on may lie within it."""
+        cyclic = self.round >= self.config.pretrain_epochs and self.config.method == "cdarts"
+        if cyclic and (self.phase, self.index) == (0, 0):
+            self._start_cycle(log)
+        while self.phase < len(phases):
+            self._epoch(phases[self.phase], steps, log, progress)
+            self.phase, self.index = self.phase + 1, 0
+            if self.phase < len(phases):
+                progress.end_phase(self)
         if cyclic:
-            self._set_evaluation(self.space.discretise(self.joint))
-            known = self.pool.fill(self.joint.nas_layers)
-            copy_from_main(self.joint)
-            self.optimisers = SearchOptimisers(self.joint, config)
-            log.info("%s: new evaluation network, %d of its operations go on from their earlier weights", name, known)
-        for epoch in range(config.nasnet_warmup if cyclic else 0):
-            self._set_lr(index, 0)
-            batches = val.epoch(self._data_epoch(index, config.search_iter_epochs + epoch), steps)
-            part = f"{name}, evaluation warm-up {epoch + 1}/{config.nasnet_warmup}"
-            self._epoch(part, batches, lambda b: self.evaluation_update(*b), steps, log)
-        for epoch in range(config.search_iter_epochs):
-            self._set_lr(index, epoch)
-            data_epoch = self._data_epoch(index, epoch)
-            pairs = zip(train.epoch(data_epoch, steps), val.epoch(data_epoch, steps), strict=True)
-            global_epoch = index * config.search_iter_epochs + epoch
-            part = f"{name}, joint {epoch + 1}/{config.search_iter_epochs}"
-            self._epoch(part, pairs, lambda pair, at=global_epoch: self._joint_step(pair, at), steps, log)
-        self.pool.store(self.joint.nas_layers)
+            self.pool.store(self.joint.nas_layers)
+
+    def _phases(self, index: int, train: Batches, val: Batches) -> list["Phase"]:
+        """The epochs of a round: one of the search network alone, or those of a cycle."""
+        config = self.config
+        if index < config.pretrain_epochs:
+            name = f"warm-up {index + 1}/{config.pretrain_epochs}"
+            return [
+                Phase(name, 0, (train,), self._data_epoch(index, 0), lambda b: self._guarded(self.train_update, *b[0]))
+            ]
+        name = f"cycle {index + 1 - config.pretrain_epochs}/{config.search_iter - config.pretrain_epochs}"
+        phases = []
+        warmups, joint = (config.nasnet_warmup if config.method == "cdarts" else 0), config.search_iter_epochs
+        for epoch in range(warmups):
+            part = f"{name}, evaluation warm-up {epoch + 1}/{warmups}"
+            at = self._data_epoch(index, joint + epoch)
+            phases.append(Phase(part, 0, (val,), at, lambda b: self._guarded(self.evaluation_update, *b[0])))
+        for epoch in range(joint):
+            part, step = f"{name}, joint {epoch + 1}/{joint}", partial(self._joint_step, epoch=index * joint + epoch)
+            phases.append(Phase(part, epoch, (train, val), self._data_epoch(index, epoch), step))
+        return phases
+
+    def _start_cycle(self, log: RunLog) -> None:
+        """A new evaluation network of the architecture that is now preferred, with its operations' last weights."""
+        self._set_evaluation(self.space.discretise(self.joint))
+        known = self.pool.fill(self.joint.nas_layers)
+        copy_from_main(self.joint)
+        self.optimisers = SearchOptimisers(self.joint, self.config)
+        log.info("new evaluation network, %d of its operations go on from their earlier weights", known)
 
     def _set_evaluation(self, architecture: Any) -> None:
         self.architecture = architecture
         self.space.set_evaluation(self.joint, architecture)
         self.joint.nas_layers = place(self.joint.nas_layers, self.config, self.precision.device)
 
-    def _joint_step(self, batches: tuple[Batch, Batch], epoch: int) -> dict[str, Tensor]:
+    def _joint_step(self, batches: Sequence[Batch], epoch: int) -> dict[str, Tensor]:
         train_batch, val_batch = batches
         if self.config.method == "darts":
-            figures = self.alpha_update(*val_batch)
+            figures = self._guarded(self.alpha_update, *val_batch)
         else:
-            _, figures = self.val_update(*val_batch, epoch)
-        return figures | self.train_update(*train_batch)
+            figures = self._guarded(lambda x, y: self.val_update(x, y, epoch)[1], *val_batch)
+        return figures | self._guarded(self.train_update, *train_batch)
+
+    def _guarded(self, update: Callable[..., dict[str, Tensor]], *batch: Tensor) -> dict[str, Tensor]:
+        """The figures of an update; none of one that was left out."""
+        return self.guard.step(self.joint, lambda: update(*batch)) or {}
 
     def _data_epoch(self, index: int, part: int) -> int:
         """A number of its own for every epoch that a loader gives: a round's joint epochs, then its warm-up epochs."""
         return index * (self.config.search_iter_epochs + self.config.nasnet_warmup) + part
 
-    def _set_lr(self, index: int, epoch: int) -> None:
+    def _set_lr(self, epoch: int) -> None:
+        """``epoch``: how many of its joint epochs the round has behind it."""
         config = self.config
         if config.lr_schedule == "cosine":
-            progress = (index + epoch / config.search_iter_epochs) / config.search_iter
+            progress = (self.round + epoch / config.search_iter_epochs) / config.search_iter
             self.optimisers.set_lr(*(cosine(lr, config.w_lr_min, progress) for lr in (config.w_lr, config.nasnet_lr)))
 
-    def _epoch(self, name: str, batches: Iterable, step: Callable[[Any], dict], steps: int, log: RunLog) -> None:
-        """Take ``step`` on every batch, reading its figures from the device only when they are printed."""
-        averages = Averages(self.joint.ensemble_param.device)
-        for index, batch in enumerate(batches, start=1):
-            averages.add(step(batch))
+    def _epoch(self, phase: "Phase", steps: int, log: RunLog, progress: "Progress") -> None:
+        """Take the phase's steps that are left, reading figures from the device only when they are printed."""
+        self._set_lr(phase.lr_epoch)
+        batches = zip(*(b.epoch(phase.data_epoch, steps, start=self.index) for b in phase.loaders), strict=True)
+        for batch in batches:
+            self.averages.add(phase.step(batch))
+            self.index += 1
             self.step += 1
             log.advance()
-            if index % self.config.print_freq == 0 or index == steps:
-                self._show(averages.report(log, f"{name} [{index}/{steps}]", self.step), log)
+            if self.index % self.config.print_freq == 0 or self.index == steps:
+                self._show(self.averages.report(log, f"{phase.name} [{self.index}/{steps}]", self.step), log)
+            if self.index < steps:
+                progress.end_step(self)
 
     def _show(self, means: dict[str, float], log: RunLog) -> None:
         """The figures and the learning rates to TensorBoard."""
@@ -245,12 +290,15 @@ class CyclicSearch:
         """Everything that the rest of the search depends on, but random generators."""
         return {
             "round": self.round,
+            "phase": self.phase,
+            "index": self.index,
             "step": self.step,
             "architecture": self.space.to_strings(self.architecture) if self.architecture else None,
             "joint": self.joint.state_dict(),
             "pool": self.pool.state_dict(),
             "optimisers": self.optimisers.state_dict(),
             "scaler": self.precision.scaler.state_dict(),
+            "guard": self.guard.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -262,4 +310,14 @@ class CyclicSearch:
         self.optimisers = SearchOptimisers(self.joint, self.config)
         self.optimisers.load_state_dict(state["optimisers"])
         self.precision.scaler.load_state_dict(state["scaler"])
-        self.round, self.step = state["round"], state["step"]
+        self.guard.load_state_dict(state["guard"])
+        for name in ("round", "phase", "index", "step"):
+            setattr(self, name, int(state[name]))
+
+    def process_state(self) -> dict[str, Any]:
+        """What differs between processes: batch norm statistics within a round, and the figures not yet reported."""
+        return {"buffers": buffers_of(self.joint), "averages": self.averages.state_dict()}
+
+    def load_process_state(self, state: dict[str, Any]) -> None:
+        set_buffers(self.joint, state["buffers"])
+        self.averages.load_state_dict(state["averages"])

@@ -10,7 +10,7 @@ from torch.optim import SGD, Adam, Optimizer
 
 from CyDAS.config import SearchConfig
 from CyDAS.models.joint import JointNetwork
-from CyDAS.utils.distributed import average_gradients
+from CyDAS.utils.distributed import all_sum, average_gradients
 
 
 class Precision:
@@ -27,13 +27,19 @@ class Precision:
 
 
 def update(
-    loss: Tensor, optimisers: Sequence[Optimizer], max_norm: float, scaler: torch.amp.GradScaler, apart: bool = False
+    loss: Tensor,
+    optimisers: Sequence[Optimizer],
+    max_norm: float,
+    scaler: torch.amp.GradScaler,
+    apart: bool = False,
+    skip_bad: bool = False,
 ) -> Tensor:
     """Change exactly the parameters that the optimisers hold by the gradient of the loss.
 
     No other gradient is computed, and a parameter that the loss does not depend on does not move. The gradients are
     averaged over all processes and clipped to ``max_norm`` by their joint norm (``apart``: each optimiser's by its
     own). Returns the norm before clipping; 0 where the scaler leaves the update out, since float16 overflowed.
+    With ``skip_bad`` a loss or gradient that is not finite changes nothing.
     """
     groups = [[p for group in optimiser.param_groups for p in group["params"]] for optimiser in optimisers]
     parameters = [p for group in groups for p in group]
@@ -46,8 +52,11 @@ def update(
     for optimiser in optimisers:
         scaler.unscale_(optimiser)
     norms = [clip_grad_norm_(group, max_norm) for group in (groups if apart else [parameters])]
+    finite = torch.isfinite(torch.stack([*norms, loss.detach()])).all()
+    bad = skip_bad and float(all_sum((~finite).double())) > 0
     for optimiser in optimisers:
-        scaler.step(optimiser)
+        if not bad or scaler.is_enabled():  # the scaler leaves out bad updates by itself
+            scaler.step(optimiser)
         optimiser.zero_grad(set_to_none=True)
     scaler.update()
     norm = torch.stack(norms).norm()

@@ -12,7 +12,7 @@ import torch
 
 from CyDAS.config import SearchConfig, to_arguments
 from CyDAS.utils.errors import CydasError
-from CyDAS.utils.files import read_json, write_json
+from CyDAS.utils.files import previous, read_json, write_json
 from CyDAS.utils.nats_table import summarise
 from CyDAS.utils.run import RECORD
 
@@ -59,7 +59,7 @@ def search_with_seeds(program: Path, config: SearchConfig, given: set[str]) -> N
 
 def _going_on(folder: Path) -> list[str]:
     """The flag by which a search goes on: one that was cut off before its first checkpoint has to start anew."""
-    if (folder / CHECKPOINT).exists():
+    if (folder / CHECKPOINT).exists() or previous(folder / CHECKPOINT).exists():
         return ["--resume"]
     return ["--overwrite"] if (folder / RECORD).exists() else []
 
@@ -78,7 +78,10 @@ def run_all(commands: dict[int, list[str]], jobs: int, threads: int) -> dict[int
             while waiting and len(running) < jobs:
                 seed = next(iter(waiting))
                 print(f"seed {seed}: started", flush=True)
-                running[seed] = subprocess.Popen(waiting.pop(seed), env=environment, stdout=output)
+                # In sessions of their own: a Ctrl-C reaches them through this program, once.
+                running[seed] = subprocess.Popen(
+                    waiting.pop(seed), env=environment, stdout=output, start_new_session=True
+                )
             for seed, process in list(running.items()):
                 if process.poll() is not None:
                     codes[seed] = running.pop(seed).returncode

@@ -1,7 +1,8 @@
 """Training a found network on labels, and evaluating it."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +10,11 @@ from torch.optim import Optimizer
 
 from CyDAS.config import RetrainConfig
 from CyDAS.data.loaders import Batches
+from CyDAS.engine.guard import StepGuard
 from CyDAS.engine.losses import classification_loss, mixup
 from CyDAS.engine.optim import Precision, update
 from CyDAS.models.nasnet import RetrainOutput
+from CyDAS.utils.distributed import all_sum
 from CyDAS.utils.logs import RunLog
 from CyDAS.utils.meters import Averages, top1
 
@@ -33,6 +36,23 @@ def retrain_loss(output: RetrainOutput, targets: Tensor, label_smooth: float, au
     return loss
 
 
+class EpochState:
+    """How far an epoch has come, and its figures so far."""
+
+    def __init__(self, device: torch.device):
+        self.index = 0  #: finished steps
+        self.printed = Averages(device)  #: since the last report
+        self.whole = Averages(device)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"index": self.index, "printed": self.printed.state_dict(), "whole": self.whole.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.index = int(state["index"])
+        self.printed.load_state_dict(state["printed"])
+        self.whole.load_state_dict(state["whole"])
+
+
 def train_epoch(
     network: nn.Module,
     batches: Batches,
@@ -42,29 +62,41 @@ def train_epoch(
     precision: Precision,
     epoch: int,
     log: RunLog,
+    state: EpochState,
+    guard: StepGuard,
+    end_step: Callable[[], None],
 ) -> dict[str, float]:
-    """One epoch of supervised training; returns the mean loss, accuracy and gradient norm.
+    """What is left of one epoch of supervised training; returns the epoch's mean loss, accuracy and gradient norm.
 
-    Raises :class:`CydasError` for a loss or a gradient that is not finite.
+    ``end_step`` is called after every step but the last. Raises :class:`CydasError` for a loss or a gradient that is
+    not finite.
     """
     network.train()
-    printed, whole = (Averages(precision.device) for _ in range(2))
     steps = len(batches)
-    for index, (images, labels) in enumerate(batches.epoch(epoch), start=1):
+
+    def take(images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         targets = labels
         if config.mixup_alpha:
             images, targets = mixup(images, labels, n_classes, config.mixup_alpha)
         with precision.autocast():
             output = network(images)
         loss = retrain_loss(output, targets, config.label_smooth, config.aux_weight)
-        norm = update(loss, [optimiser], config.grad_clip or math.inf, precision.scaler)
-        figures = {"train/loss": loss, "train/top1": top1(output.logits, labels), "train/gradient_norm": norm}
-        printed.add(figures, len(labels))
-        whole.add(figures, len(labels))
+        norm = update(loss, [optimiser], config.grad_clip or math.inf, precision.scaler, skip_bad=guard.skips)
+        return {"train/loss": loss, "train/top1": top1(output.logits, labels), "train/gradient_norm": norm}
+
+    for images, labels in batches.epoch(epoch, start=state.index):
+        figures = guard.step(network, lambda images=images, labels=labels: take(images, labels))
+        if figures is not None:
+            state.printed.add(figures, len(labels))
+            state.whole.add(figures, len(labels))
+        state.index += 1
         log.advance()
-        if index % config.print_freq == 0 or index == steps:
-            printed.report(log, f"epoch {epoch + 1}/{config.epochs} [{index}/{steps}]", epoch * steps + index)
-    return whole.means()
+        if state.index % config.print_freq == 0 or state.index == steps:
+            name = f"epoch {epoch + 1}/{config.epochs} [{state.index}/{steps}]"
+            state.printed.report(log, name, epoch * steps + state.index)
+        if state.index < steps:
+            end_step()
+    return state.whole.means()
 
 
 @torch.no_grad()
@@ -74,6 +106,7 @@ def evaluate(network: nn.Module, batches: Batches, precision: Precision) -> Accu
     averages = Averages(precision.device)
     # Every process must know the figures' names, also one that has no image.
     averages.add(dict.fromkeys(("top1", "top5", "loss"), torch.zeros((), device=precision.device)), weight=0)
+    images_seen = 0
     for images, labels in batches.epoch():
         with precision.autocast():
             logits = network(images).logits
@@ -84,5 +117,7 @@ def evaluate(network: nn.Module, batches: Batches, precision: Precision) -> Accu
             "loss": classification_loss(logits, labels),
         }
         averages.add(figures, len(labels))
+        images_seen += len(labels)
     means = averages.means()
-    return Accuracy(means["top1"], means["top5"], means["loss"], batches.size)
+    seen = int(all_sum(torch.tensor(float(images_seen), device=precision.device)))
+    return Accuracy(means["top1"], means["top5"], means["loss"], seen)

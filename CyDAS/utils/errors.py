@@ -8,6 +8,14 @@ class CydasError(Exception):
     """Something the user can put right. Programs show it as one line and exit with code 2."""
 
 
+class Stopped(Exception):
+    """A run that a signal ended after it had saved. Programs show the message and exit with 128 + the signal."""
+
+    def __init__(self, signal: int, message: str):
+        super().__init__(message)
+        self.signal = signal
+
+
 def run_program(main: Callable[[list[str] | None], None]) -> None:
     """Run ``main`` as a command line program: a :class:`CydasError` becomes one line on stderr, exit code 2."""
     try:
@@ -15,6 +23,10 @@ def run_program(main: Callable[[list[str] | None], None]) -> None:
     except CydasError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except Stopped as stop:
+        if str(stop):  # the main process speaks for all
+            print(stop, file=sys.stderr)
+        sys.exit(128 + stop.signal)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

@@ -9,10 +9,19 @@ from typing import Any
 from CyDAS.utils.errors import CydasError
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def previous(path: Path) -> Path:
+    """Where the version before the last one of a file is kept."""
+    return path.with_name(f"{path.name}.previous")
+
+
+def write_atomically(
+    path: Path, write: Callable[[Path], None], prove: Callable[[Path], None] | None = None, keep: bool = False
+) -> None:
     """Let ``write`` make the file beside ``path``, bring it to disk, and only then put it in place.
 
-    Raises :class:`CydasError` where that cannot be done; an earlier file at ``path`` is then still whole.
+    ``prove`` reads the new file back before it replaces the old one, and raises :class:`CydasError` where it cannot.
+    ``keep``: the old one is kept as :func:`previous`. Raises :class:`CydasError` where the file cannot be written; an
+    earlier file at ``path`` is then still whole.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -20,16 +29,45 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         write(beside)
         with open(beside, "rb+") as file:
             os.fsync(file.fileno())
+        if prove:
+            prove(beside)
+        if keep:
+            _keep(path)
         os.replace(beside, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _sync(path.parent)
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
         raise CydasError(f"cannot write {path}: {error}") from None
     finally:
-        beside.unlink(missing_ok=True)
+        _remove(beside)
+
+
+def _keep(path: Path) -> None:
+    """Give the file at ``path`` a second name, so that there is a whole file under its own at every moment."""
+    if not path.exists():
+        return
+    second = path.with_name(f".{path.name}.{os.getpid()}.old")
+    _remove(second)
+    try:
+        os.link(path, second)
+    except OSError:  # a file system without hard links
+        os.replace(path, previous(path))
+    else:
+        os.replace(second, previous(path))
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        pass  # a disk that has become read-only; the error that matters has been raised
 
 
 def write_json(path: Path, value: Any) -> None:

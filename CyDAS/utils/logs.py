@@ -50,11 +50,15 @@ class RunLog:
         self._logger.warning(message, *values)
 
     def scalars(self, figures: dict[str, float], step: int) -> None:
-        """Write figures to TensorBoard under their names."""
+        """Write figures to TensorBoard under their names; on a full disk, no more of them."""
         if self._writer:
-            for name, value in figures.items():
-                self._writer.add_scalar(name, value, step)
-            self._writer.flush()
+            try:
+                for name, value in figures.items():
+                    self._writer.add_scalar(name, value, step)
+                self._writer.flush()
+            except OSError as error:
+                self._writer = None
+                self.warning("no more figures in TensorBoard: %s", error)
 
     def start_progress(self, total: int, unit: str = "step") -> None:
         """Show a bar with the time left on a terminal; nothing elsewhere."""
@@ -69,4 +73,7 @@ class RunLog:
         if self._bar is not None:
             self._bar.close()
         if self._writer:
-            self._writer.close()
+            try:
+                self._writer.close()
+            except OSError as error:
+                self.warning("TensorBoard's last figures are missing: %s", error)

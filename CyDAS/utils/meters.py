@@ -1,5 +1,7 @@
 """Averages of what happens in a step, kept on the device so that no step waits for the host."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -31,6 +33,21 @@ class Averages:
             bad |= ~torch.isfinite(value)
         self._first_bad = torch.where(bad & (self._first_bad < 0), self._steps, self._first_bad)
         self._steps += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """What has been taken in by this process since the last report."""
+        sums = {name: torch.as_tensor(value).cpu() for name, value in self._sums.items()}
+        return {"sums": sums, "weights": self._weights, "steps": self._steps, "first_bad": int(self._first_bad)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._sums = {name: value.to(self.device) for name, value in state["sums"].items()}
+        self._weights = dict(state["weights"])
+        self._steps = state["steps"]
+        self._first_bad = torch.full((), state["first_bad"], dtype=torch.int64, device=self.device)
+
+    def is_finite_everywhere(self) -> bool:
+        """Whether every figure since the last report was, on all processes; each of them must call it."""
+        return not int(all_sum((self._first_bad >= 0).long()))
 
     def means(self) -> dict[str, float]:
         """The means over all processes. Waits for the device; every process must call it."""

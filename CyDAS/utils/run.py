@@ -1,9 +1,13 @@
 """A run: its folder, its seed, its device, and the record of how it was made."""
 
+import fcntl
+import os
 import platform
 import random
 import shutil
+import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,13 +18,16 @@ import torch
 import torchvision
 
 import CyDAS
-from CyDAS.utils.distributed import Process, start_process
+from CyDAS.utils.checkpoint import load_newest
+from CyDAS.utils.distributed import Process, gather, start_process
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.files import write_json
 from CyDAS.utils.logs import RunLog
 
 #: A run's record of how it was made.
 RECORD = "config.json"
+#: Who holds a run's folder.
+LOCK = "run.lock"
 
 
 def start(config: Any) -> Process:
@@ -28,6 +35,10 @@ def start(config: Any) -> Process:
     if config.threads:
         torch.set_num_threads(config.threads)
     process = start_process(config.device)
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
     if config.tf32:
         torch.set_float32_matmul_precision("high")  # convolutions take TensorFloat-32 by PyTorch's own default
     seed_everything(config.seed)
@@ -40,26 +51,102 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def prepare_folder(folder: Path, resume: bool, overwrite: bool) -> None:
-    """Make the run's folder. Raises :class:`CydasError` where it holds an earlier run that nobody said to touch.
+class Lock:
+    """A run's hold on its folder; the operating system lets it go when the process ends, however it ends."""
 
-    Only a folder with a run's record in it is ever deleted.
+    def __init__(self, folder: Path):
+        """Raises :class:`CydasError` where another process holds the folder. ``former``: who held it last, if any."""
+        self._file = open(folder / LOCK, "a+", errors="replace")
+        self._file.seek(0)
+        self.former = self._file.read(200).strip()
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise CydasError(f"{folder} is in use by {self.former or 'another process'}") from None
+        # A forked worker would hold the folder beyond this process's end.
+        os.register_at_fork(after_in_child=self._file.close)
+
+    def claim(self) -> None:
+        """Say who holds the folder."""
+        self._file.truncate(0)
+        self._file.write(f"process {os.getpid()} on {platform.node()}")
+        self._file.flush()
+
+    def release(self, ended: bool = True) -> None:
+        """``ended``: the run did so by itself, which an empty file says."""
+        if ended:
+            self._file.truncate(0)
+        self._file.close()
+
+
+def prepare_folder(folder: Path, resume: bool, overwrite: bool) -> Lock:
+    """Make the run's folder, take hold of it and remove what a killed run has left half written.
+
+    Raises :class:`CydasError` where it is in use, or holds an earlier run that nobody said to touch. Only a folder with
+    a run's record in it is ever deleted.
     """
     try:
-        if folder.exists() and any(folder.iterdir()) and not resume:
-            if not overwrite:
-                raise CydasError(
-                    f"{folder} holds an earlier run: "
-                    "--resume goes on with it, --overwrite deletes it, --name takes another"
-                )
-            if not (folder / RECORD).exists():
-                raise CydasError(
-                    f"{folder} holds files, but no {RECORD} of a run: it is not deleted; take another --name"
-                )
-            shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        lock = Lock(folder)
+        try:
+            _clear(folder, [path for path in folder.iterdir() if path.name != LOCK], resume, overwrite)
+        except CydasError:
+            lock.release(ended=False)
+            raise
+        lock.claim()
+        for pattern in (".*.tmp", ".*.old"):
+            for path in folder.glob(pattern):
+                path.unlink()
+        return lock
     except OSError as error:
         raise CydasError(f"cannot use the folder {folder}: {error.strerror}") from None
+
+
+def open_run(
+    folder: Path,
+    config: Any,
+    process: Process,
+    checkpoint: Path,
+    accept: Callable[[dict[str, Any], Path], None],
+) -> tuple[Lock | None, dict[str, Any] | None, list[str]]:
+    """Take hold of the run's folder and, with ``resume``, read the newest good of its checkpoints.
+
+    Returns the lock (of the main process), the checkpoint's content and what was passed over on the way to it. All
+    processes raise the same :class:`CydasError` where one of them cannot.
+    """
+    lock, content, passed_over, problem = None, None, [], None
+    try:
+        if config.resume:
+            content = load_newest(checkpoint, accept, passed_over.append)
+        if process.is_main:
+            lock = prepare_folder(folder, config.resume, config.overwrite)
+            if not (folder / RECORD).exists():
+                write_json(folder / RECORD, about(config, process))
+    except CydasError as error:
+        problem = str(error)
+    problems = [text for text in gather(problem) if text]
+    if not problems and len(set(gather(tuple(passed_over)))) > 1:
+        problems = [f"the processes read different checkpoints: {checkpoint} must be the same file for all of them"]
+    if problems:
+        if lock:
+            lock.release(ended=False)
+        raise CydasError(problems[0])
+    return lock, content, passed_over
+
+
+def _clear(folder: Path, content: list[Path], resume: bool, overwrite: bool) -> None:
+    """Delete what is in the folder, if that is asked for and may be done."""
+    if resume or not content:
+        return
+    if not overwrite:
+        raise CydasError(
+            f"{folder} holds an earlier run: --resume goes on with it, --overwrite deletes it, --name takes another"
+        )
+    if not (folder / RECORD).exists():
+        raise CydasError(f"{folder} holds files, but no {RECORD} of a run: it is not deleted; take another --name")
+    for path in content:
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def plain(config: Any) -> dict[str, Any]:
@@ -67,37 +154,55 @@ def plain(config: Any) -> dict[str, Any]:
     return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()}
 
 
-def record(folder: Path, config: Any, process: Process) -> None:
-    """Write the run's record: the command, every setting, versions, machine, time."""
-    write_json(
-        folder / RECORD,
-        {
-            "command": [sys.executable, *sys.argv],
-            "config": plain(config),
-            "versions": {
-                "CyDAS": CyDAS.__version__,
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-                "torchvision": torchvision.__version__,
-            },
-            "machine": {
-                "host": platform.node(),
-                "device": device_name(process.device),
-                "threads": torch.get_num_threads(),
-                "processes": process.world_size,
-            },
-            "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+def about(config: Any, process: Process) -> dict[str, Any]:
+    """How something was made: the command, every setting, source, versions, machine, time."""
+    return {
+        "command": [sys.executable, *sys.argv],
+        "config": plain(config),
+        "source": source_state(),
+        "versions": {
+            "CyDAS": CyDAS.__version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "torch": str(torch.__version__),
+            "torchvision": torchvision.__version__,
         },
-    )
+        "machine": {
+            "host": platform.node(),
+            "device": device_name(process.device),
+            "threads": torch.get_num_threads(),
+            "processes": process.world_size,
+        },
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def source_state() -> dict[str, Any]:
+    """The git commit that CyDAS runs from and whether its files differ from it; None where git does not know."""
+
+    def git(*arguments: str) -> str | None:
+        command = ["git", "-C", str(Path(CyDAS.__file__).parent), *arguments]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    changes = git("status", "--porcelain", "--untracked-files=no")
+    return {"commit": git("rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes)}
 
 
 def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})"
 
 
-def introduce(config: Any, process: Process, log: RunLog) -> None:
-    """The first lines of a run's log: where it computes, and what of its flags has no effect there."""
+def introduce(config: Any, process: Process, log: RunLog, lock: Lock | None, passed_over: list[str]) -> None:
+    """The first lines of a run's log: where it computes, and what the user should know of its folder and flags."""
     log.info("device %s, %d process(es)", device_name(process.device), process.world_size)
+    if lock and lock.former:
+        log.warning("%s held this folder and has ended without a word: taken over", lock.former)
+    for reason in passed_over:
+        log.warning("%s", reason)
     if config.sync_bn and process.device.type == "cpu" and process.world_size > 1:
         log.warning("--sync_bn: PyTorch has it on GPUs only; each process goes on with its own statistics")
 
@@ -105,7 +210,8 @@ def introduce(config: Any, process: Process, log: RunLog) -> None:
 #: Flags that may differ between a run and its continuation.
 MAY_DIFFER = {
     "resume", "resume_name", "overwrite", "print_freq", "workers", "device", "threads", "name", "output_dir",
-    "data_dir", "train_dir", "test_dir", "cell_file", "nats_table", "jobs", "grad_checkpointing",
+    "data_dir", "train_dir", "test_dir", "cell_file", "nats_table", "jobs", "grad_checkpointing", "checkpoint_minutes",
+    "on_nan", "max_bad_images",
 }  # fmt: skip
 
 
