@@ -186,7 +186,9 @@ def two_in_one_folder(runs: Runs, kind: str) -> bool:
     folder = runs.place(kind, name)
     while first.poll() is None and not (folder / CHECKPOINT[kind]).exists():
         time.sleep(0.01)
+    first.send_signal(signal.SIGSTOP)  # it must still be there when the second one comes
     code, errors = runs.finish(kind, name, "--resume")
+    first.send_signal(signal.SIGCONT)
     refused = code == 2 and f"is in use by process {first.pid} on " in errors
     first.communicate(timeout=300)
     return refused and first.returncode == 0 and equal(kind, folder, runs.place(kind, "undisturbed"))
