@@ -59,17 +59,20 @@ def main(arguments: list[str] | None = None) -> None:
     network = space.retrain_network(architecture, config.aux_weight > 0)
     bare = network.count_parameters()
     macs = count_macs(network, (layout.input_channels, layout.image_size, layout.image_size))
+    by_size = []
+    if config.space == "darts" and config.dataset in ("cifar10", "cifar100"):
+        by_size = apply_size_rule(config, given, bare)
+    about = run.about(config, process)
     resume_file = run.find_file(config.resume_name, folder)
     accept = partial(check_training, config, architecture)
-    lock, checkpoint, passed_over = run.open_run(folder, config, process, resume_file, accept)
+    lock, checkpoint, passed_over = run.open_run(folder, config, process, about, resume_file, accept)
     log = RunLog(folder if process.is_main else None, "retrain.log")
     run.introduce(config, process, log, lock, passed_over)
     log.info("genotype %s", cell_file)
     log.info("network: %.3f M parameters (%.3f M with auxiliary head), %.1f M multiply-accumulates",
              bare / 1e6, count_parameters(network) / 1e6, macs / 1e6)  # fmt: skip
-    if config.space == "darts" and config.dataset in ("cifar10", "cifar100"):
-        apply_size_rule(config, given, bare, log)
-    about = run.about(config, process)
+    for line in by_size:
+        log.info("%s", line)
     network = place(network, config, process.device)
     copy_from_main(network)
     if config.compile:
@@ -87,8 +90,7 @@ def main(arguments: list[str] | None = None) -> None:
     keeper = Keeper(path, config.checkpoint_minutes, process, log, keep=not (own and passed_over), again=again)
     try:
         with keeper:
-            if checkpoint:  # the size rule has set flags by now
-                run.check_continuation(checkpoint["config"], config, resume_file, "epochs")
+            if checkpoint:
                 log.last_checkpoint = resume_file
                 training.resume(checkpoint, resume_file, process)
             else:
@@ -162,22 +164,26 @@ def check_training(config: RetrainConfig, architecture: Any, content: dict[str, 
     """Raise :class:`CydasError` where a checkpoint is not one of a training of this architecture with these flags."""
     with refusing(f"checkpoint {path} is not one to resume a training from"):
         check_genotype(content, architecture, config, path)
-        by_size = ("weight_decay", "drop_path_prob")  # set by the network's size later on
-        run.check_continuation(content["config"], config, path, "epochs", *by_size)
+        run.check_continuation(content["config"], config, path, "epochs")
         if config.epochs < content["config"]["epochs"]:
             raise CydasError(f"checkpoint {path} is of {content['config']['epochs']} epochs: --epochs may only grow")
         _ = content["optimizer"], content["processes"]
 
 
-def apply_size_rule(config: RetrainConfig, given: set[str], parameters: int, log: RunLog) -> None:
-    """Weight decay and drop path by the network's size, as published; a flag that was given wins."""
+def apply_size_rule(config: RetrainConfig, given: set[str], parameters: int) -> list[str]:
+    """Set weight decay and drop path by the network's size, as published; a flag that was given wins.
+
+    Returns lines for the log.
+    """
+    lines = []
     weight_decay, drop_path = next(values for limit, values in SIZE_RULE if parameters < limit)
     for name, value in (("weight_decay", weight_decay), ("drop_path_prob", drop_path)):
         if name in given:
-            log.info("--%s %g as given (%g by the network's size)", name, getattr(config, name), value)
+            lines.append(f"--{name} {getattr(config, name):g} as given ({value:g} by the network's size)")
         else:
             setattr(config, name, value)
-            log.info("--%s %g by the network's size", name, value)
+            lines.append(f"--{name} {value:g} by the network's size")
+    return lines
 
 
 class Training:

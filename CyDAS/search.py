@@ -41,9 +41,9 @@ def main(arguments: list[str] | None = None) -> None:
     train_part, val_part = data.halves()
     train, val = data.train_batches(train_part, stream=1), data.train_batches(val_part, stream=2)
     path = folder / CHECKPOINT
-    lock, checkpoint, passed_over = run.open_run(folder, config, process, path, partial(check_search, config))
-    log = RunLog(folder if process.is_main else None, "search.log")
     about = run.about(config, process)
+    lock, checkpoint, passed_over = run.open_run(folder, config, process, about, path, partial(check_search, config))
+    log = RunLog(folder if process.is_main else None, "search.log")
     run.introduce(config, process, log, lock, passed_over)
     joint = place(space.build(), config, process.device)
     copy_from_main(joint)

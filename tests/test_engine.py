@@ -188,10 +188,10 @@ def test_learning_rates_of_retraining():
 @pytest.mark.parametrize(("parameters", "expected"), [(2.9e6, (3e-4, 0.2)), (3.2e6, (3e-4, 0.3)), (3.9e6, (5e-4, 0.3))])
 def test_small_cifar_networks_get_less_regularisation_unless_told(parameters, expected):
     config = RetrainConfig()
-    apply_size_rule(config, set(), parameters, SILENT)
+    apply_size_rule(config, set(), parameters)
     assert (config.weight_decay, config.drop_path_prob) == expected
     config = RetrainConfig(weight_decay=1.0, drop_path_prob=0.9)
-    apply_size_rule(config, {"weight_decay", "drop_path_prob"}, parameters, SILENT)
+    apply_size_rule(config, {"weight_decay", "drop_path_prob"}, parameters)
     assert (config.weight_decay, config.drop_path_prob) == (1.0, 0.9)
 
 

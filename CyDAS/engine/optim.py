@@ -52,8 +52,10 @@ def update(
     for optimiser in optimisers:
         scaler.unscale_(optimiser)
     norms = [clip_grad_norm_(group, max_norm) for group in (groups if apart else [parameters])]
-    finite = torch.isfinite(torch.stack([*norms, loss.detach()])).all()
-    bad = skip_bad and float(all_sum((~finite).double())) > 0
+    bad = False
+    if skip_bad:
+        finite = torch.isfinite(torch.stack([*norms, loss.detach()])).all()
+        bad = float(all_sum((~finite).double())) > 0
     for optimiser in optimisers:
         if not bad or scaler.is_enabled():  # the scaler leaves out bad updates by itself
             scaler.step(optimiser)

@@ -107,10 +107,11 @@ def open_run(
     folder: Path,
     config: Any,
     process: Process,
+    about: dict[str, Any],
     checkpoint: Path,
     accept: Callable[[dict[str, Any], Path], None],
 ) -> tuple[Lock | None, dict[str, Any] | None, list[str]]:
-    """Take hold of the run's folder and, with ``resume``, read the newest good of its checkpoints.
+    """Take hold of the run's folder, write its record and, with ``resume``, read the newest good of its checkpoints.
 
     Returns the lock (of the main process), the checkpoint's content and what was passed over on the way to it. All
     processes raise the same :class:`CydasError` where one of them cannot.
@@ -122,7 +123,7 @@ def open_run(
         if process.is_main:
             lock = prepare_folder(folder, config.resume, config.overwrite)
             if not (folder / RECORD).exists():
-                write_json(folder / RECORD, about(config, process))
+                write_json(folder / RECORD, about)
     except CydasError as error:
         problem = str(error)
     problems = [text for text in gather(problem) if text]
