@@ -252,6 +252,11 @@ def take_over(config: CommonConfig, given: set[str], saved: Any, names: tuple[st
             )
 
 
+def some_of(config: CommonConfig, *names: str) -> dict[str, Any]:
+    """Those of the named flags that the configuration's program knows."""
+    return {name: getattr(config, name) for name in names if hasattr(config, name)}
+
+
 def to_arguments(config: CommonConfig, names: set[str]) -> list[str]:
     """The flags ``names`` as a command line that says the same."""
     arguments = []

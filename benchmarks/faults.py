@@ -66,6 +66,13 @@ class Runs:
             command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
 
+    def start_until(self, kind: str, name: str, file: Path) -> subprocess.Popen:
+        """Start a run and wait until a file is there, or it has ended."""
+        process = self.start(kind, name)
+        while process.poll() is None and not file.exists():
+            time.sleep(0.01)
+        return process
+
     def finish(self, kind: str, name: str, *flags: str, hook: str = "none") -> tuple[int, str]:
         """Run to the end; exit code and what stood on stderr."""
         process = self.start(kind, name, *flags, hook=hook)
@@ -155,10 +162,8 @@ def kill_at_random(runs: Runs, kind: str, name: str, seconds: float, chance: ran
 def full_disk(runs: Runs, kind: str) -> bool:
     """Saves fail for a whole run: it says so, ends with an error, loses nothing, and goes on later."""
     name = "full"
-    process = runs.start(kind, name)
     folder = runs.place(kind, name)
-    while process.poll() is None and not (folder / CHECKPOINT[kind]).exists():
-        time.sleep(0.01)
+    process = runs.start_until(kind, name, folder / CHECKPOINT[kind])
     process.send_signal(signal.SIGKILL)
     process.communicate()
     before = (folder / CHECKPOINT[kind]).read_bytes()
@@ -170,10 +175,8 @@ def full_disk(runs: Runs, kind: str) -> bool:
 
 def stopped_by(runs: Runs, kind: str, number: int) -> bool:
     name = f"signal{number}"
-    process = runs.start(kind, name)
     folder = runs.place(kind, name)
-    while process.poll() is None and not (folder / CHECKPOINT[kind]).exists():
-        time.sleep(0.01)
+    process = runs.start_until(kind, name, folder / CHECKPOINT[kind])
     process.send_signal(number)
     errors = process.communicate(timeout=300)[1]
     right = process.returncode == 128 + number and "to go on: " in errors
@@ -182,10 +185,8 @@ def stopped_by(runs: Runs, kind: str, number: int) -> bool:
 
 def two_in_one_folder(runs: Runs, kind: str) -> bool:
     name = "two"
-    first = runs.start(kind, name)
     folder = runs.place(kind, name)
-    while first.poll() is None and not (folder / CHECKPOINT[kind]).exists():
-        time.sleep(0.01)
+    first = runs.start_until(kind, name, folder / CHECKPOINT[kind])
     first.send_signal(signal.SIGSTOP)  # it must still be there when the second one comes
     code, errors = runs.finish(kind, name, "--resume")
     first.send_signal(signal.SIGCONT)
@@ -210,11 +211,9 @@ def damages(good: bytes, foreign: bytes, chance: random.Random) -> list[bytes]:
 def damaged(runs: Runs, kind: str, chance: random.Random) -> list[bool]:
     """Damage the newest checkpoint of a run that was killed, and go on: the one before it must be used, and named."""
     name = "damaged"
-    process = runs.start(kind, name)
     folder = runs.place(kind, name)
     path = folder / CHECKPOINT[kind]
-    while process.poll() is None and not previous(path).exists():
-        time.sleep(0.01)
+    process = runs.start_until(kind, name, previous(path))
     process.send_signal(signal.SIGKILL)
     process.communicate()
     kept = runs.folder / "kept"

@@ -17,6 +17,7 @@ from conftest import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.faults import figures
 from CyDAS.engine.cycle import CyclicSearch
 from CyDAS.models.genotype import GenotypeError, parse_genotype, random_genotype
 from CyDAS.models.nats_architecture import OPERATIONS, Architecture, parse_architecture
@@ -69,13 +70,7 @@ def assert_same_search(run, other):
     mine, theirs = (load_checkpoint(r / "search_resume.pth.tar", sealed=True) for r in (run, other))
     assert same(mine, theirs)
     assert (run / "genotype.json").read_text() == (other / "genotype.json").read_text()
-    assert printed(run / "search.log") == printed(other / "search.log")
-
-
-def printed(log):
-    """Every line of figures in a log, once, in its order."""
-    lines = [line.split(" ", 2)[2] for line in log.read_text().splitlines() if "gradient_norm" in line]
-    return list(dict.fromkeys(lines))
+    assert figures(run / "search.log") == figures(other / "search.log")
 
 
 # -- cut off anywhere ------------------------------------------------------------------------------------------------
@@ -120,7 +115,7 @@ def test_a_retraining_cut_off_in_any_epoch_ends_as_if_it_had_not(undisturbed, tm
     run = run_retrain(tmp_path, "--resume")
     for name in ("retrain_resume.pth.tar", "last.pth.tar", "best.pth.tar"):
         assert same(*(load_checkpoint(r / name) for r in (run, undisturbed.retrain))), name
-    assert printed(run / "retrain.log") == printed(undisturbed.retrain / "retrain.log")
+    assert figures(run / "retrain.log") == figures(undisturbed.retrain / "retrain.log")
 
 
 def start(*command):

@@ -7,6 +7,9 @@ from torch import Tensor, nn
 
 from CyDAS.models import checkpointing
 
+#: Flags of :class:`JointNetwork` that every space passes on.
+JOINT_OPTIONS = ("share_fc", "ensemble_param", "ensemble_sum", "fix_head", "grad_checkpointing")
+
 
 class NetworkOutput(NamedTuple):
     """What one of the two networks says of a batch of N images."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from CyDAS.config import CommonConfig
+from CyDAS.config import CommonConfig, some_of
 from CyDAS.data import DataSet
 from CyDAS.models.genotype import (
     Cell,
@@ -19,7 +19,7 @@ from CyDAS.models.genotype import (
     parse_genotype,
 )
 from CyDAS.models.heads import DistillationHead
-from CyDAS.models.joint import JointNetwork
+from CyDAS.models.joint import JOINT_OPTIONS, JointNetwork
 from CyDAS.models.layout import NODES, Layout, make_stem
 from CyDAS.models.nasnet import RetrainNetwork, make_evaluation_stages
 from CyDAS.models.operations import OPERATIONS, PARAMETER_FREE
@@ -59,32 +59,21 @@ class DartsSpace:
         repeat_cell: bool = False,
         use_beta: bool = False,
         bn_affine: bool = False,
-        share_fc: bool = False,
-        ensemble_param: bool = False,
-        ensemble_sum: bool = False,
-        fix_head: bool = False,
         grad_checkpointing: bool = False,
+        **joint_options: bool,
     ):
+        """``joint_options``: flags of :class:`JointNetwork`."""
         self.layout = layout
         self.repeat_cell = repeat_cell
         self.use_beta = use_beta
         self.bn_affine = bn_affine
         self.grad_checkpointing = grad_checkpointing
-        self.joint_options = {
-            "share_fc": share_fc,
-            "ensemble_param": ensemble_param,
-            "ensemble_sum": ensemble_sum,
-            "fix_head": fix_head,
-            "grad_checkpointing": grad_checkpointing,
-        }
+        self.joint_options = {"grad_checkpointing": grad_checkpointing, **joint_options}
 
     @classmethod
     def from_config(cls, config: CommonConfig, data: DataSet) -> "DartsSpace":
         """The space for the flags of any program. Raises :class:`CydasError` where they make none."""
-        names = ("repeat_cell", "use_beta", "bn_affine", "share_fc", "ensemble_param", "ensemble_sum", "fix_head",
-                 "grad_checkpointing")  # fmt: skip
-        own = {name: getattr(config, name) for name in names if hasattr(config, name)}
-        return cls(make_layout(config, data), **own)
+        return cls(make_layout(config, data), **some_of(config, "repeat_cell", "use_beta", "bn_affine", *JOINT_OPTIONS))
 
     def build(self) -> JointNetwork:
         """Both networks; the evaluation network has no cells until :meth:`set_evaluation`."""

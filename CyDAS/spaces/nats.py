@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from CyDAS.config import CommonConfig
+from CyDAS.config import CommonConfig, some_of
 from CyDAS.data import DataSet
 from CyDAS.models.genotype import GenotypeError
 from CyDAS.models.heads import DistillationHead
-from CyDAS.models.joint import JointNetwork
+from CyDAS.models.joint import JOINT_OPTIONS, JointNetwork
 from CyDAS.models.nats import (
     STAGES,
     ArchitectureParameters,
@@ -38,22 +38,14 @@ class NatsSpace:
         layout: NatsLayout,
         *,
         bn_affine: bool = False,
-        share_fc: bool = False,
-        ensemble_param: bool = False,
-        ensemble_sum: bool = False,
-        fix_head: bool = False,
         grad_checkpointing: bool = False,
+        **joint_options: bool,
     ):
+        """``joint_options``: flags of :class:`JointNetwork`."""
         self.layout = layout
         self.bn_affine = bn_affine
         self.grad_checkpointing = grad_checkpointing
-        self.joint_options = {
-            "share_fc": share_fc,
-            "ensemble_param": ensemble_param,
-            "ensemble_sum": ensemble_sum,
-            "fix_head": fix_head,
-            "grad_checkpointing": grad_checkpointing,
-        }
+        self.joint_options = {"grad_checkpointing": grad_checkpointing, **joint_options}
 
     @classmethod
     def from_config(cls, config: CommonConfig, data: DataSet) -> "NatsSpace":
@@ -73,8 +65,7 @@ class NatsSpace:
             )
         except ValueError as error:
             raise CydasError(str(error)) from None
-        names = ("bn_affine", "share_fc", "ensemble_param", "ensemble_sum", "fix_head", "grad_checkpointing")
-        return cls(layout, **{name: getattr(config, name) for name in names if hasattr(config, name)})
+        return cls(layout, **some_of(config, "bn_affine", *JOINT_OPTIONS))
 
     def build(self) -> JointNetwork:
         """Both networks; the evaluation network has no cells until :meth:`set_evaluation`."""
