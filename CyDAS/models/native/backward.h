@@ -6,7 +6,7 @@ void Runner<T>::backward() {
     for (long u = 0; u < cell.n_units; u++) norm(u).set_scale();
     for (long source = cell.nodes; source >= 0; source--) {
         mix_free_backward(source);
-        for (long node = 0; node < cell.nodes; node++) convolutions_backward(convolutions(source, node));
+        for (const Members& group : convolutions(source)) convolutions_backward(group);
     }
 }
 
@@ -85,13 +85,13 @@ void Runner<T>::unit_backward(long u, const Slopes<T>& slopes, T image_scale, co
                                    buffer.z_grad);
         for (long y = y0; y < y0 + rows; y++) {
             T* out = row_grad + (y + reach) * wide + reach * packed.depth;
-            K::template product<false>(buffer.z_grad + (y - y0) * w * c, c, w, packed.transposed, packed.depth, c, out, packed.depth);
+            K::template product<false>({buffer.z_grad + (y - y0) * w * c, c}, w, packed.transposed, packed.depth, c, out, packed.depth);
             if (!weight_grad) continue;
             pointwise_input(u, padded, in.w, y, buffer.row + (y - y0) * w * packed.depth);
             depthwise_weights(unit, padded, in.w, y, out, weight_grad);
         }
         if (weight_grad)
-            K::outer(buffer.row, packed.depth, buffer.z_grad, c, rows * w, packed.depth, weight_grad + unit.taps() * c);
+            K::outer({buffer.row, packed.depth}, {buffer.z_grad, c}, c, rows * w, packed.depth, weight_grad + unit.taps() * c);
     }
     depthwise_inputs(u, in, buffer, first);
 }
@@ -102,23 +102,24 @@ void Runner<T>::dense_backward(long u, const Slopes<T>& slopes, T image_scale, c
                                const T* padded, const Image& in, long i, const Buffers& buffer, T* weight_grad,
                                bool first) {
     const Unit<T>& unit = units[u];
-    const T *z = z_of(u, i), *weight = packed[u].transposed;
+    const T* z = z_of(u, i);
     const long reach = unit.reach(), wide = (w + 2 * reach) * c, line = (in.w + 2 * PAD) * c, depth = unit.kernel * c;
     T* z_grad = buffer.row_grad;
     if (reach) clear_border(z_grad, reach);
-    for (long y = 0; y < h; y++) {
-        T* out = z_grad + (y + reach) * wide + reach * c;
-        NormStep<T>::z_gradient(slopes, image_scale, z + y * w * c, grad + y * w * pixel, pixel, w, c, out);
+    for (long y0 = 0; y0 < h; y0 += DENSE_PIXELS / w + 1) {
+        const long lines = std::min(DENSE_PIXELS / w + 1, h - y0);
+        T* out = z_grad + (y0 + reach) * wide + reach * c;
+        for (long y = 0; y < lines; y++)
+            NormStep<T>::z_gradient(slopes, image_scale, z + (y0 + y) * w * c, grad + (y0 + y) * w * pixel, pixel, w, c,
+                                    out + y * wide);
         for (long ky = 0; weight_grad && ky < unit.kernel; ky++)
-            K::outer(padded + origin(unit, y, in.w) + ky * line, c, out, c, w, depth, weight_grad + ky * depth * c);
+            K::outer({padded + origin(unit, y0 + ky, in.w), c, lines, line}, {out, c, lines, wide}, c, w, depth,
+                     weight_grad + ky * depth * c);
     }
-    for (long y = 0; y < h; y++) {
-        T* out = buffer.input_grad + (y + PAD) * line + PAD * c;
-        for (long ky = 0; ky < unit.kernel; ky++) {
-            const auto product = first && ky == 0 ? K::template product<false> : K::template product<true>;
-            product(z_grad + (y + ky) * wide, c, w, weight + ky * depth * c, c, depth, out, c);
-        }
-    }
+    const auto product = first ? K::template product<false> : K::template product<true>;
+    for (long y = 0; y < h; y++)
+        product({z_grad + y * wide, c, unit.kernel, wide}, w, packed[u].transposed, c, depth,
+                buffer.input_grad + (y + PAD) * line + PAD * c, c);
 }
 
 // Zeros around a gradient that a convolution will read, [h + 2 reach, w + 2 reach, c].
@@ -206,15 +207,14 @@ template <typename T>
 void Runner<T>::convolutions_backward(const Members& members) {
     if (members.empty()) return;
     const Image in = state(members[0].source), grad_in = gradient(members[0].source), inside = {nullptr, c, h, w, 1};
-    const Image grad_node = gradient(members[0].node + 2);
-    const long count = members.size();
+    const long count = members.size(), pixel = cell.nodes * c;
     long weights = 0;  // of the largest unit
     for (const Branch& b : members)
         for (long u = b.unit; u <= b.last_unit(); u++)
             weights = std::max(weights, units[u].taps() * c + packed[u].depth * c);
     moments.resize(count * n * 2 * c);
-    const bool pairs = std::any_of(members.begin(), members.end(), [](const Branch& b) { return b.units == 2; });
-    T* between = pairs ? between_units(count) : nullptr;
+    T* between = has_pairs(members) ? between_units(count) : nullptr;
+    auto node_grad = [&](long m, long i) { return of(gradient(members[m].node + 2), i); };
     std::vector<Slopes<T>> slopes(count);
     std::vector<std::vector<T>> weight_grads(cell.threads);
 #pragma omp parallel num_threads(cell.threads)
@@ -228,7 +228,7 @@ void Runner<T>::convolutions_backward(const Members& members) {
 #pragma omp for schedule(static)
         for (long i = 0; i < n; i++)
             for (long m = 0; m < count; m++)
-                norm(members[m].last_unit()).gradient_sums(z_of(members[m].last_unit(), i), of(grad_node, i), grad_node.pixel,
+                norm(members[m].last_unit()).gradient_sums(z_of(members[m].last_unit(), i), node_grad(m, i), pixel,
                                                           image_factor(members[m], i), moments_of(m, i));
 #pragma omp for schedule(static)
         for (long m = 0; m < count; m++) {
@@ -243,7 +243,7 @@ void Runner<T>::convolutions_backward(const Members& members) {
                 const long u = members[m].unit;
                 T* inner = between + (m * n + i) * pixels * c;
                 K::pad_relu(z_of(u, i), c, h, w, c, &scales[u * c], &shifts[u * c], PAD, buffer.padded);
-                unit_backward(u + 1, slopes[m], image_factor(members[m], i), of(grad_node, i), grad_node.pixel,
+                unit_backward(u + 1, slopes[m], image_factor(members[m], i), node_grad(m, i), pixel,
                               buffer.padded, inside, i, buffer, weight_grad(m, 1), true);
                 leave_relu<false>(inside, buffer, inner, c);
                 norm(u).gradient_sums(z_of(u, i), inner, c, 1, moments_of(m, i));
@@ -257,8 +257,8 @@ void Runner<T>::convolutions_backward(const Members& members) {
             for (long m = 0; m < count; m++) {
                 const bool last = members[m].units == 1;
                 unit_backward(members[m].unit, slopes[m], last ? image_factor(members[m], i) : T(1),
-                              last ? of(grad_node, i) : between + (m * n + i) * pixels * c,
-                              last ? grad_node.pixel : c, buffer.padded, in, i, buffer, weight_grad(m, 0), m == 0);
+                              last ? node_grad(m, i) : between + (m * n + i) * pixels * c, last ? pixel : c,
+                              buffer.padded, in, i, buffer, weight_grad(m, 0), m == 0);
             }
             leave_relu<true>(in, buffer, of(grad_in, i), grad_in.pixel);
         }

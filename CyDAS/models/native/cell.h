@@ -64,6 +64,7 @@ class Runner {
     using K = Kernels<T>;
     static constexpr long PAD = 4;  // enough for kernel 5, dilation 2
     static constexpr long ROW_PIXELS = 32;
+    static constexpr long DENSE_PIXELS = 96;  // so many in the level-1 cache at a time
 
     // A state or its gradient: [n, h, w, pixel], of which the first c numbers of a pixel count.
     struct Image { T* data; long pixel, h, w, stride; };
@@ -100,10 +101,14 @@ class Runner {
     T image_factor(const Branch& branch, long i) const { return cell.drop ? cell.drop[branch.mix * n + i] : T(1); }
     T factor(const Branch& branch, long i) const { return cell.mix[branch.mix] * image_factor(branch, i); }
     NormStep<T> norm(long u);
-    Members convolutions(long source, long node) const;
+    std::vector<Members> convolutions(long source) const;
+    std::vector<Members> by_node(const Members& members) const;
     Members parameter_free(long source) const;
     static bool has_max(const Members& members) {
         return std::any_of(members.begin(), members.end(), [](const Branch& b) { return b.kind == MAX_POOL; });
+    }
+    static bool has_pairs(const Members& members) {
+        return std::any_of(members.begin(), members.end(), [](const Branch& b) { return b.units == 2; });
     }
     Buffers buffers(const Image& image) const;
 

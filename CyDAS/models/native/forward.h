@@ -13,7 +13,7 @@ void Runner<T>::forward() {
 #pragma omp parallel for num_threads(cell.threads) schedule(static)
             for (long i = 0; i < n; i++) has_max(free) ? mix_free<true>(free, i) : mix_free<false>(free, i);
         }
-        for (long node = 0; node < cell.nodes; node++) mix_convolutions(convolutions(source, node));
+        for (const Members& group : convolutions(source)) mix_convolutions(group);
     }
 }
 
@@ -44,8 +44,8 @@ void Runner<T>::pointwise_input(long u, const T* padded, long width, long y, T* 
     }
 }
 
-// Row y of a unit before its batch norm: out[w, c] = (ADD: +=). A dense convolution is one product for each line of
-// its kernel: the pixels that an output sees there lie side by side, and the next output's start one pixel later.
+// Row y of a unit before its batch norm: out[w, c] = (ADD: +=). A dense convolution is one product over the lines
+// of its kernel: the pixels that an output sees in one lie side by side, and the next output's start one pixel later.
 template <typename T>
 template <bool ADD>
 void Runner<T>::unit_row(long u, const T* padded, long width, long y, T* row, T* out, long ldo) const {
@@ -53,13 +53,10 @@ void Runner<T>::unit_row(long u, const T* padded, long width, long y, T* row, T*
     const Packed& packed = this->packed[u];
     if (!unit.dense) {
         pointwise_input(u, padded, width, y, row);
-        return K::template product<ADD>(row, packed.depth, w, packed.pointwise, c, packed.depth, out, ldo);
+        return K::template product<ADD>({row, packed.depth}, w, packed.pointwise, c, packed.depth, out, ldo);
     }
-    const T* in = padded + origin(unit, y, width);
-    const long line = (width + 2 * PAD) * c, depth = unit.kernel * c;
-    K::template product<ADD>(in, c, w, packed.pointwise, c, depth, out, ldo);
-    for (long ky = 1; ky < unit.kernel; ky++)
-        K::template product<true>(in + ky * line, c, w, packed.pointwise + ky * depth * c, c, depth, out, ldo);
+    const typename K::Rows in = {padded + origin(unit, y, width), c, unit.kernel, (width + 2 * PAD) * c};
+    K::template product<ADD>(in, w, packed.pointwise, c, unit.kernel * c, out, ldo);
 }
 
 // z of one image, and the sums for its mean and variance.
@@ -95,7 +92,7 @@ void Runner<T>::mix_free(const Members& members, long i) {
         }
 }
 
-// All convolutions from one state to one node.
+// A group of convolutions from one state.
 template <typename T>
 void Runner<T>::mix_convolutions(const Members& members) {
     if (members.empty()) return;
@@ -128,11 +125,12 @@ void Runner<T>::mix_convolutions(const Members& members) {
                 if (members[m].units == 2) norm(members[m].unit + 1).finish_statistics(moments_of(m, 0));
         }
 #pragma omp for schedule(static)
-        for (long i = 0; i < n; i++) add_convolutions(members, i);
+        for (long i = 0; i < n; i++)
+            for (const Members& part : by_node(members)) add_convolutions(part, i);
     }
 }
 
-// node += factor * batch norm of every member, one image.
+// node += factor * batch norm of every member, one image. All members lead to the same node.
 template <typename T>
 void Runner<T>::add_convolutions(const Members& members, long i) {
     const long count = members.size(), pixel = cell.nodes * c;
@@ -167,10 +165,10 @@ void Runner<T>::infer() {
     for (long source = 0; source < cell.nodes + 1; source++) {
         free.push_back(parameter_free(source));
         convolved.emplace_back();
-        for (long node = 0; node < cell.nodes; node++)
-            for (const Branch& b : convolutions(source, node)) {
+        for (const Members& group : convolutions(source))
+            for (const Branch& b : group) {
                 convolved.back().push_back(b);
-                for (long ch = 0; ch < c; ch++) start[node * c + ch] += cell.mix[b.mix] * shifts[b.last_unit() * c + ch];
+                for (long ch = 0; ch < c; ch++) start[b.node * c + ch] += cell.mix[b.mix] * shifts[b.last_unit() * c + ch];
             }
     }
 #pragma omp parallel for num_threads(cell.threads) schedule(static)

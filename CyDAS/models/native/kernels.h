@@ -83,75 +83,84 @@ struct Kernels {
         });
     }
 
+    // Rows of numbers `step` apart, in `lines` that are `line` apart.
+    struct Rows { const T* data; long step, lines = 1, line = 0; };
+
     template <typename L, int P, int N, bool ADD>
-    static inline void product_tile(const T* a, long lda, const T* b, long ldb, long depth, T* out, long ldo) {
+    static inline void product_tile(const Rows& a, long row, const T* b, long ldb, long depth, T* out, long ldo) {
         constexpr int V = L::WIDTH;
         typename L::Vec sum[P][N];
         for (int p = 0; p < P; p++)
             for (int n = 0; n < N; n++) sum[p][n] = ADD ? L::at(out + p * ldo + n * V) : typename L::Vec{};
-        for (long k = 0; k < depth; k++)
-            for (int n = 0; n < N; n++) {
-                const typename L::Vec w = L::at(b + k * ldb + n * V);
-                for (int p = 0; p < P; p++) sum[p][n] += a[p * lda + k] * w;
-            }
+        for (long line = 0; line < a.lines; line++) {
+            const T* in = a.data + row * a.step + line * a.line;
+            for (long k = 0; k < depth; k++, b += ldb)
+                for (int n = 0; n < N; n++) {
+                    const typename L::Vec w = L::at(b + n * V);
+                    for (int p = 0; p < P; p++) sum[p][n] += in[p * a.step + k] * w;
+                }
+        }
         for (int p = 0; p < P; p++)
             for (int n = 0; n < N; n++) L::at(out + p * ldo + n * V) = sum[p][n];
     }
 
     template <typename L, int N, bool ADD>
-    static void product_columns(const T* a, long lda, long rows, const T* b, long ldb, long depth, T* out, long ldo) {
+    static void product_columns(const Rows& a, long rows, const T* b, long ldb, long depth, T* out, long ldo) {
         constexpr int P = N == 1 || REGISTER_BYTES == 64 ? 8 : 4;
         long p = 0;
-        for (; p + P <= rows; p += P)
-            product_tile<L, P, N, ADD>(a + p * lda, lda, b, ldb, depth, out + p * ldo, ldo);
-        for (; p + 4 <= rows; p += 4)
-            product_tile<L, 4, N, ADD>(a + p * lda, lda, b, ldb, depth, out + p * ldo, ldo);
-        for (; p < rows; p++) product_tile<L, 1, N, ADD>(a + p * lda, lda, b, ldb, depth, out + p * ldo, ldo);
+        for (; p + P <= rows; p += P) product_tile<L, P, N, ADD>(a, p, b, ldb, depth, out + p * ldo, ldo);
+        for (; p + 4 <= rows; p += 4) product_tile<L, 4, N, ADD>(a, p, b, ldb, depth, out + p * ldo, ldo);
+        for (; p < rows; p++) product_tile<L, 1, N, ADD>(a, p, b, ldb, depth, out + p * ldo, ldo);
     }
 
-    // out[rows, columns] = (ADD: +=) a[rows, depth] b[depth, columns]; columns is a multiple of 4.
+    // out[rows, columns] = (ADD: +=) a[rows, lines * depth] b[lines * depth, columns]: row r of a is, in every line,
+    // the `depth` numbers from r * step on. columns is a multiple of 4.
     template <bool ADD>
-    static void product(const T* a, long lda, long rows, const T* b, long columns, long depth, T* out, long ldo) {
+    static void product(const Rows& a, long rows, const T* b, long columns, long depth, T* out, long ldo) {
         using Wide = Lanes<T, REGISTER_BYTES / sizeof(T)>;
         long done = 0;
         for (; done + 2 * Wide::WIDTH <= columns; done += 2 * Wide::WIDTH)
-            product_columns<Wide, 2, ADD>(a, lda, rows, b + done, columns, depth, out + done, ldo);
+            product_columns<Wide, 2, ADD>(a, rows, b + done, columns, depth, out + done, ldo);
         each_lanes<T>(columns - done, [&](auto lanes, long v) {
-            product_columns<decltype(lanes), 1, ADD>(a, lda, rows, b + done + v, columns, depth, out + done + v, ldo);
+            product_columns<decltype(lanes), 1, ADD>(a, rows, b + done + v, columns, depth, out + done + v, ldo);
         });
     }
 
     template <typename L, int P, int N>
-    static inline void outer_tile(const T* a, long lda, const T* b, long ldb, long rows, T* out, long ldo) {
+    static inline void outer_tile(const Rows& a, long first, const Rows& b, long column, long rows, T* out, long ldo) {
         constexpr int V = L::WIDTH;
         typename L::Vec sum[P][N];
         for (int p = 0; p < P; p++)
             for (int n = 0; n < N; n++) sum[p][n] = L::at(out + p * ldo + n * V);
-        for (long r = 0; r < rows; r++)
-            for (int n = 0; n < N; n++) {
-                const typename L::Vec g = L::at(b + r * ldb + n * V);
-                for (int p = 0; p < P; p++) sum[p][n] += a[r * lda + p] * g;
-            }
+        for (long line = 0; line < a.lines; line++) {
+            const T *left = a.data + line * a.line + first, *right = b.data + line * b.line + column;
+            for (long r = 0; r < rows; r++)
+                for (int n = 0; n < N; n++) {
+                    const typename L::Vec g = L::at(right + r * b.step + n * V);
+                    for (int p = 0; p < P; p++) sum[p][n] += left[r * a.step + p] * g;
+                }
+        }
         for (int p = 0; p < P; p++)
             for (int n = 0; n < N; n++) L::at(out + p * ldo + n * V) = sum[p][n];
     }
 
     template <typename L, int N>
-    static void outer_columns(const T* a, long lda, const T* b, long ldb, long rows, long depth, T* out) {
+    static void outer_columns(const Rows& a, const Rows& b, long column, long columns, long rows, long depth, T* out) {
         constexpr int P = N == 1 || REGISTER_BYTES == 64 ? 8 : 4;
         long p = 0;
-        for (; p + P <= depth; p += P) outer_tile<L, P, N>(a + p, lda, b, ldb, rows, out + p * ldb, ldb);
-        for (; p < depth; p += 4) outer_tile<L, 4, N>(a + p, lda, b, ldb, rows, out + p * ldb, ldb);
+        for (; p + P <= depth; p += P) outer_tile<L, P, N>(a, p, b, column, rows, out + p * columns + column, columns);
+        for (; p < depth; p += 4) outer_tile<L, 4, N>(a, p, b, column, rows, out + p * columns + column, columns);
     }
 
-    // out[depth, columns] += a[rows, depth]^T b[rows, columns]; depth and columns are multiples of 4.
-    static void outer(const T* a, long lda, const T* b, long columns, long rows, long depth, T* out) {
+    // out[depth, columns] += the sum over `rows` in every line of a's numbers, [depth], times b's, [columns]. The sums
+    // stay in registers throughout. depth and columns are multiples of 4.
+    static void outer(const Rows& a, const Rows& b, long columns, long rows, long depth, T* out) {
         using Wide = Lanes<T, REGISTER_BYTES / sizeof(T)>;
         long done = 0;
         for (; done + 2 * Wide::WIDTH <= columns; done += 2 * Wide::WIDTH)
-            outer_columns<Wide, 2>(a, lda, b + done, columns, rows, depth, out + done);
+            outer_columns<Wide, 2>(a, b, done, columns, rows, depth, out);
         each_lanes<T>(columns - done, [&](auto lanes, long v) {
-            outer_columns<decltype(lanes), 1>(a, lda, b + done + v, columns, rows, depth, out + done + v);
+            outer_columns<decltype(lanes), 1>(a, b, done + v, columns, rows, depth, out);
         });
     }
 

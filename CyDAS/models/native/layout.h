@@ -72,14 +72,27 @@ NormStep<T> Runner<T>::norm(long u) {
             cell.mean + u * c, cell.inv_std + u * c, &scales[u * c], &shifts[u * c]};
 }
 
+// The convolutions from a state in groups that are computed together and so read the state once. Those of two units
+// keep gradients between the units, one image each; a group for each node keeps few at a time.
 template <typename T>
-typename Runner<T>::Members Runner<T>::convolutions(long source, long node) const {
+std::vector<typename Runner<T>::Members> Runner<T>::convolutions(long source) const {
     Members members;
-    for (long b = 0; b < cell.n_branches; b++) {
-        const Branch& branch = cell.branches[b];
-        if (branch.source == source && branch.node == node && branch.kind == CONVOLUTION) members.push_back(branch);
+    for (long b = 0; b < cell.n_branches; b++)
+        if (cell.branches[b].source == source && cell.branches[b].kind == CONVOLUTION) members.push_back(cell.branches[b]);
+    if (members.empty()) return {};
+    return has_pairs(members) ? by_node(members) : std::vector<Members>{members};
+}
+
+template <typename T>
+std::vector<typename Runner<T>::Members> Runner<T>::by_node(const Members& members) const {
+    std::vector<Members> groups;
+    for (long node = 0; node < cell.nodes; node++) {
+        Members group;
+        for (const Branch& b : members)
+            if (b.node == node) group.push_back(b);
+        if (!group.empty()) groups.push_back(group);
     }
-    return members;
+    return groups;
 }
 
 template <typename T>

@@ -53,7 +53,7 @@ class Projection {
                 std::fill(sums.begin(), sums.end(), T(0));
                 for (long y = 0; y < h; y++) {
                     read_row(i, y, row.data());
-                    K::template product<false>(row.data(), depth, w, pointwise.data(), c, depth, z + y * w * c, c);
+                    K::template product<false>({row.data(), depth}, w, pointwise.data(), c, depth, z + y * w * c, c);
                     if (call.training) norm.add_row(z + y * w * c, w, z, c, sums.data());
                 }
                 norm.image_moments(z, sums.data(), pixels, c, &moments[2 * i * c]);
@@ -81,7 +81,7 @@ class Projection {
                 T* out = call.output + line * w * c;
                 for (long x = 0; x < w; x++) std::copy(shift.begin(), shift.end(), out + x * c);
                 read_row(line / h, line % h, row.data());
-                K::template product<true>(row.data(), depth, w, pointwise.data(), c, depth, out, c);
+                K::template product<true>({row.data(), depth}, w, pointwise.data(), c, depth, out, c);
             }
         }
     }
@@ -106,9 +106,9 @@ class Projection {
                     const long at = (i * h + y) * w * c;
                     norm.z_gradient(slopes, 1, call.z + at, call.grad_output + at, c, w, c, z_grad.data());
                     read_row(i, y, row.data());
-                    if (call.weight_gradients) K::outer(row.data(), depth, z_grad.data(), c, w, depth, part.data());
+                    if (call.weight_gradients) K::outer({row.data(), depth}, {z_grad.data(), c}, c, w, depth, part.data());
                     if (!call.grad_input) continue;
-                    K::template product<false>(z_grad.data(), c, w, transposed.data(), depth, c, row_grad.data(), depth);
+                    K::template product<false>({z_grad.data(), c}, w, transposed.data(), depth, c, row_grad.data(), depth);
                     write_row(i, y, row.data(), row_grad.data());
                 }
         }
