@@ -45,6 +45,10 @@ class CommonConfig:
     deterministic: bool = flag(False, "only operations whose results do not differ from run to run; slower on GPUs")
     max_bad_images: int = flag(0, "damaged images of a folder data set that are named and left out", at_least=0)
     sync_bn: bool = flag(False, "batch norm statistics over all processes (GPUs only)")
+    use_apex: bool = flag(False, "take SyncBN from apex where it is installed; everything else is PyTorch's own")
+    process_timeout: float = flag(
+        60.0, "seconds after which a process that does not answer ends the run (several processes)", above=0
+    )
     # data
     dataset: str = flag("digits", "data set; digits needs no files, folder is any set of class folders", DATASETS)
     data_dir: Path = flag(Path("experiments/data"), "folder that holds (or receives) the data sets")
@@ -79,7 +83,19 @@ class TrainingConfig(CommonConfig):
 
     checkpoint_minutes: float = flag(10.0, "minutes between checkpoints within an epoch; 0 for none", at_least=0)
     on_nan: str = flag("stop", "what a loss or gradient that is not finite does to the run", ("stop", "skip"))
+    accum_steps: int = flag(1, "batches of --batch_size images, one after the other, that make one update", at_least=1)
+    scale_lr: bool = flag(False, "scale the SGD learning rates by the global batch over --reference_batch")
+    reference_batch: int | None = flag(None, "global batch that the learning rates are meant for", at_least=1)
     grad_checkpointing: bool = flag(False, "compute each cell again in the backward pass: less memory, more time")
+    resume_or_start: bool = flag(
+        False, "go on where the run has a checkpoint, else start anew: one command for a scheduler that repeats it"
+    )
+    dry_run: bool = flag(False, "take a few steps of every kind, say what the run will need and take, and end")
+
+    def check(self) -> None:
+        """Raise :class:`CydasError` for values that do not go together."""
+        if self.scale_lr and not self.reference_batch:
+            raise CydasError("--scale_lr needs --reference_batch, the global batch that the rates are meant for")
 
 
 @dataclass
@@ -114,6 +130,11 @@ class SearchConfig(TrainingConfig):
     method: str = flag(
         "cdarts", "cdarts, or darts: the alphas are trained on val by the search network alone", ("cdarts", "darts")
     )
+    split: str = flag(
+        "index",
+        "the training set's halves, train and val: by index, every class in two, or at random by --seed",
+        ("index", "class", "random"),
+    )
     # joint learning
     loss_alpha: float = flag(1.0, "weight of distillation; the classification losses are divided by it", above=0)
     loss_T: float = flag(2.0, "temperature of distillation", above=0)
@@ -134,6 +155,7 @@ class SearchConfig(TrainingConfig):
 
     def check(self) -> None:
         """Raise :class:`CydasError` for values that make no search."""
+        super().check()
         if self.search_iter <= self.pretrain_epochs:
             raise CydasError(
                 f"--search_iter {self.search_iter} counts the {self.pretrain_epochs} warm-up rounds of "
@@ -187,6 +209,7 @@ class RetrainConfig(FoundNetworkConfig, TrainingConfig):
 
     def check(self) -> None:
         """Raise :class:`CydasError` for a name that other checkpoints have."""
+        super().check()
         if Path(self.resume_name).name in ("last.pth.tar", "best.pth.tar"):
             raise CydasError(
                 f"--resume_name {self.resume_name}: the retraining itself writes a checkpoint of that name"

@@ -12,26 +12,16 @@ import CyDAS  # noqa: F401  before torch: it says how long waiting threads spin
 from functools import partial
 from typing import Any
 
-from torch import nn
-from torch.optim import Optimizer
-
 from CyDAS.config import RetrainConfig, parse
 from CyDAS.data import ImagesInFolders, load_data
 from CyDAS.data.loaders import Batches
+from CyDAS.engine.estimate import estimate_retrain, print_estimate
 from CyDAS.engine.guard import StepGuard
-from CyDAS.engine.optim import Precision, retrain_lr, sgd
-from CyDAS.engine.supervised import Accuracy, EpochState, evaluate, train_epoch
+from CyDAS.engine.optim import Precision, retrain_lr, scale_learning_rates, sgd
+from CyDAS.engine.supervised import Training, evaluate, train_epoch
 from CyDAS.spaces import check_genotype, load_architecture, make_space
 from CyDAS.utils import run
-from CyDAS.utils.checkpoint import (
-    buffers_of,
-    load_weights,
-    process_states,
-    refusing,
-    save_checkpoint,
-    set_buffers,
-    set_process_state,
-)
+from CyDAS.utils.checkpoint import refusing
 from CyDAS.utils.distributed import Process, copy_from_main, place, stop_process
 from CyDAS.utils.errors import CydasError, run_program
 from CyDAS.utils.files import write_json
@@ -49,6 +39,17 @@ def main(arguments: list[str] | None = None) -> None:
     cell_file = config.cell_file or config.output_dir / "search" / config.name / "genotype.json"
     architecture = load_architecture(cell_file, config.layer_num, config.space)
     process = run.start(config)
+    try:
+        retrain_once(config, given, process, folder, cell_file, architecture)
+    finally:
+        stop_process()
+
+
+def retrain_once(
+    config: RetrainConfig, given: set[str], process: Process, folder: Path, cell_file: Path, architecture: Any
+) -> None:
+    """One retraining in this process, or together with the others."""
+    by_rule = scale_learning_rates(config, process.world_size)
     data = load_data(config, process)
     if isinstance(data, ImagesInFolders) and "cutout_length" not in given:
         config.cutout_length = 0
@@ -57,22 +58,10 @@ def main(arguments: list[str] | None = None) -> None:
     train = data.train_batches(range(data.train_size), cutout_length=config.cutout_length, stream=3)
     test = data.test_batches()
     network = space.retrain_network(architecture, config.aux_weight > 0)
-    bare = network.count_parameters()
+    bare, parameters = network.count_parameters(), count_parameters(network)
     macs = count_macs(network, (layout.input_channels, layout.image_size, layout.image_size))
-    by_size = []
     if config.space == "darts" and config.dataset in ("cifar10", "cifar100"):
-        by_size = apply_size_rule(config, given, bare)
-    about = run.about(config, process)
-    resume_file = run.find_file(config.resume_name, folder)
-    accept = partial(check_training, config, architecture)
-    lock, checkpoint, passed_over = run.open_run(folder, config, process, about, resume_file, accept)
-    log = RunLog(folder if process.is_main else None, "retrain.log")
-    run.introduce(config, process, log, lock, passed_over)
-    log.info("genotype %s", cell_file)
-    log.info("network: %.3f M parameters (%.3f M with auxiliary head), %.1f M multiply-accumulates",
-             bare / 1e6, count_parameters(network) / 1e6, macs / 1e6)  # fmt: skip
-    for line in by_size:
-        log.info("%s", line)
+        by_rule += apply_size_rule(config, given, bare)
     network = place(network, config, process.device)
     copy_from_main(network)
     if config.compile:
@@ -80,6 +69,17 @@ def main(arguments: list[str] | None = None) -> None:
     optimiser = sgd(list(network.parameters()), config.lr, config.momentum, config.weight_decay, config.nesterov)
     precision = Precision(process.device, config.use_amp, config.amp_dtype)
     training = Training(network, optimiser, precision, StepGuard(config.on_nan))
+    size = (
+        f"network: {bare / 1e6:.3f} M parameters ({parameters / 1e6:.3f} M with auxiliary head), "
+        f"{macs / 1e6:.1f} M multiply-accumulates"
+    )
+    if config.dry_run:
+        print_estimate([size, *estimate_retrain(training, config, train, test, data.n_classes)], process)
+        return
+    resume_file = run.find_file(config.resume_name, folder)
+    run.choose_resume(config, folder, resume_file)
+    about = run.about(config, process)
+    accept = partial(check_training, config, architecture)
     content = {
         "config": run.plain(config), "genotype": space.to_strings(architecture), "n_classes": data.n_classes,
         "about": about,
@@ -87,23 +87,22 @@ def main(arguments: list[str] | None = None) -> None:
     path = folder / Path(config.resume_name).name
     own = path.resolve() == resume_file.resolve()
     again = [] if own else ["--resume_name", path.name]
-    keeper = Keeper(path, config.checkpoint_minutes, process, log, keep=not (own and passed_over), again=again)
-    try:
+    with run.opened(folder, config, process, about, resume_file, accept, "retrain.log") as opened:
+        log = opened.log
+        for line in (f"genotype {cell_file}", size, *by_rule):
+            log.info("%s", line)
+        keep = not (own and opened.passed_over)
+        keeper = Keeper(path, config.checkpoint_minutes, process, log, keep=keep, again=again)
         with keeper:
-            if checkpoint:
+            if opened.checkpoint:
                 log.last_checkpoint = resume_file
-                training.resume(checkpoint, resume_file, process)
+                training.resume(opened.checkpoint, resume_file, process)
             else:
                 run.seed_everything(config.seed + process.rank)  # from here on the processes' choices differ
             train_all(training, config, (train, test), data.n_classes, keeper, content)
             if process.is_main:
                 report(training, folder, {"parameters": bare, "macs": macs, "about": about}, log)
             keeper.finish()
-    finally:
-        log.close()
-        stop_process()
-        if lock:
-            lock.release()
 
 
 def train_all(
@@ -128,7 +127,8 @@ def train_all(
 
     while training.epoch < config.epochs:
         epoch = training.epoch
-        rate = retrain_lr(config.lr, epoch, config.epochs, config.warmup_epochs, config.batch_size * process.world_size)
+        batch = config.batch_size * config.accum_steps * process.world_size
+        rate = retrain_lr(config.lr, epoch, config.epochs, config.warmup_epochs, batch)
         for group in optimiser.param_groups:
             group["lr"] = rate
         network.set_drop_path(config.drop_path_prob * epoch / config.epochs)
@@ -184,68 +184,6 @@ def apply_size_rule(config: RetrainConfig, given: set[str], parameters: int) -> 
             setattr(config, name, value)
             lines.append(f"--{name} {value:g} by the network's size")
     return lines
-
-
-class Training:
-    """The state of a retraining: network, optimiser, finished epochs and steps, last and best accuracy."""
-
-    def __init__(self, network: nn.Module, optimiser: Optimizer, precision: Precision, guard: StepGuard):
-        self.network = network
-        self.optimiser = optimiser
-        self.precision = precision
-        self.guard = guard
-        self.epoch = 0
-        self.state = EpochState(precision.device)  #: of the epoch that has begun
-        self.last = self.best = Accuracy(0.0, 0.0, 0.0, 0)
-
-    def finish_epoch(self, accuracy: Accuracy) -> None:
-        self.epoch += 1
-        self.state = EpochState(self.precision.device)
-        self.last = accuracy
-        if accuracy.top1 > self.best.top1 or self.epoch == 1:
-            self.best = accuracy
-
-    def save(self, keeper: Keeper, content: dict[str, Any]) -> None:
-        """Write the checkpoint to go on from. Every process must call it."""
-        if not self.state.printed.is_finite_everywhere():  # which the report says, and ends the run
-            self.state.printed.report(keeper.log, f"epoch {self.epoch + 1}", self.state.index)
-        state = {
-            "model_main": self.network.state_dict(),
-            "epoch": self.epoch,
-            **content,
-            "optimizer": self.optimiser.state_dict(),
-            # rates follow from the epoch; the published layout has this key
-            "lr_scheduler": {"last_epoch": self.epoch},
-            "scaler": self.precision.scaler.state_dict(),
-            "best_top1": self.best.top1,
-            "best_top5": self.best.top5,
-            "last": list(self.last),
-            "best": list(self.best),
-            "sta_epoch": self.epoch,
-            "guard": self.guard.state_dict(),
-            "processes": process_states(buffers=buffers_of(self.network), epoch=self.state.state_dict()),
-        }
-        keeper.save(state)
-
-    def save_weights(self, folder: Path, content: dict[str, Any]) -> None:
-        """Write ``last`` and, after the best epoch so far, ``best``: weights and what they are of."""
-        weights = {"model_main": self.network.state_dict(), "epoch": self.epoch, **content}
-        save_checkpoint(folder / "last.pth.tar", weights, keep=False)
-        if self.best is self.last:
-            save_checkpoint(folder / "best.pth.tar", weights, keep=False)
-
-    def resume(self, state: dict, path: Path, process: Process) -> None:
-        """Go on from a checkpoint's content. Raises :class:`CydasError` where it is none, or of another training."""
-        with refusing(f"checkpoint {path} is not one to resume a training from"):
-            load_weights(self.network, state["model_main"], path)
-            self.optimiser.load_state_dict(state["optimizer"])
-            self.precision.scaler.load_state_dict(state["scaler"])
-            self.last, self.best = Accuracy(*state["last"]), Accuracy(*state["best"])
-            self.epoch = int(state["sta_epoch"])
-            self.guard.load_state_dict(state["guard"])
-            own = set_process_state(state["processes"], process)
-            set_buffers(self.network, own["buffers"])
-            self.state.load_state_dict(own["epoch"])
 
 
 def report(training: Training, folder: Path, about: dict[str, Any], log: RunLog) -> None:

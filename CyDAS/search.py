@@ -14,7 +14,8 @@ import CyDAS  # noqa: F401  before torch: it says how long waiting threads spin
 from CyDAS.config import SearchConfig, parse
 from CyDAS.data import load_data
 from CyDAS.engine.cycle import CyclicSearch
-from CyDAS.engine.optim import Precision
+from CyDAS.engine.estimate import estimate_search, print_estimate
+from CyDAS.engine.optim import Precision, scale_learning_rates
 from CyDAS.engine.seeds import CHECKPOINT, RESULT, search_with_seeds
 from CyDAS.spaces import make_space
 from CyDAS.utils import run
@@ -36,22 +37,40 @@ def main(arguments: list[str] | None = None) -> None:
     folder = config.output_dir / "search" / config.name
     table = NatsTable.read(config.nats_table, complete=True) if config.nats_table else None
     process = run.start(config)
+    try:
+        search_once(config, process, folder, table)
+    finally:
+        stop_process()
+
+
+def search_once(config: SearchConfig, process: Process, folder: Path, table: NatsTable | None) -> None:
+    """One search in this process, or together with the others."""
+    scaled = scale_learning_rates(config, process.world_size)
     data = load_data(config, process)
     space = make_space(config, data)
-    train_part, val_part = data.halves()
+    train_part, val_part = data.halves(config.split, config.seed)
     train, val = data.train_batches(train_part, stream=1), data.train_batches(val_part, stream=2)
-    path = folder / CHECKPOINT
-    about = run.about(config, process)
-    lock, checkpoint, passed_over = run.open_run(folder, config, process, about, path, partial(check_search, config))
-    log = RunLog(folder if process.is_main else None, "search.log")
-    run.introduce(config, process, log, lock, passed_over)
     joint = place(space.build(), config, process.device)
     copy_from_main(joint)
-    log.info("%s: %d training images, %d classes", config.dataset, data.train_size, data.n_classes)
-    log.info("search network: %.3f M parameters, %d pixels", count_parameters(joint) / 1e6, data.image_size)
     search = CyclicSearch(space, joint, config, Precision(process.device, config.use_amp, config.amp_dtype))
-    keeper = Keeper(path, config.checkpoint_minutes, process, log, keep=not passed_over, again=[])
-    try:
+    if config.dry_run:
+        print_estimate(estimate_search(search, train, val), process)
+        return
+    path = folder / CHECKPOINT
+    run.choose_resume(config, folder, path)
+    about = run.about(config, process)
+    accept = partial(check_search, config)
+    with run.opened(folder, config, process, about, path, accept, "search.log") as (log, checkpoint, passed_over):
+        for line in scaled:
+            log.info("%s", line)
+        log.info("%s: %d training images, %d classes", config.dataset, data.train_size, data.n_classes)
+        common = set(data.train_labels[train_part].tolist()) & set(data.train_labels[val_part].tolist())
+        if 2 * len(common) < data.n_classes:
+            log.warning(
+                "train and val have only %d of %d classes in common: --split class", len(common), data.n_classes
+            )
+        log.info("search network: %.3f M parameters, %d pixels", count_parameters(joint) / 1e6, data.image_size)
+        keeper = Keeper(path, config.checkpoint_minutes, process, log, keep=not passed_over, again=[])
         with keeper:
             if checkpoint:
                 log.last_checkpoint = path
@@ -62,11 +81,6 @@ def main(arguments: list[str] | None = None) -> None:
             if process.is_main:
                 finish(search, about, folder, log, table)
             keeper.finish()
-    finally:
-        log.close()
-        stop_process()
-        if lock:
-            lock.release()
 
 
 class SearchProgress:

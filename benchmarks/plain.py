@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from CyDAS.engine.cycle import CyclicSearch, ValLosses
+from CyDAS.engine.cycle import CyclicSearch
 from CyDAS.engine.supervised import retrain_loss
+from CyDAS.engine.updates import ValLosses
 from CyDAS.models import nats, nats_architecture
 from CyDAS.models.genotype import Cell, Genotype
 from CyDAS.models.joint import JointNetwork

@@ -45,6 +45,7 @@ from CyDAS.models.nasnet import RetrainNetwork
 from CyDAS.models.nats import NatsLayout
 from CyDAS.models.nats_architecture import parse_architecture
 from CyDAS.spaces import DartsSpace, NatsSpace, load_architecture
+from CyDAS.utils import profile
 from CyDAS.utils.distributed import Process
 from CyDAS.utils.files import write_json
 
@@ -163,7 +164,7 @@ def retrain(channels: int, size: int) -> Callable[[str], Action]:
             if side == "plain":
                 return plain.retrain_step(network, optimiser, x, y, 5.0).detach()[None]
             loss = retrain_loss(network(x), y, 0.0, 0.4)
-            update(loss, [optimiser], 5.0, scaler)
+            update([loss], [optimiser], 5.0, scaler)
             return loss.detach()[None]
 
         return action
@@ -311,9 +312,7 @@ def print_memory(name: str, side: str) -> None:
     action = case.build(side) if case else lambda: None
     for _ in range(3):
         action()
-    # Not getrusage's: that starts with the peak of the process from which this one was forked.
-    peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    print(int(peak.split()[1]) / 1024)
+    print(profile.peak_memory(CPU))
 
 
 def machine() -> dict:

@@ -82,7 +82,7 @@ def test_digits_come_with_the_package():
     assert (data.n_classes, data.image_size, data.train_size) == (10, 16, 1438)
     assert images.shape == (128, 3, 16, 16) and labels.dtype == torch.int64
     assert data.test_batches().size == 359
-    train, val = data.halves()
+    train, val = data.halves("index")
     assert (list(train), list(val)) == (list(range(719)), list(range(719, 1438)))
 
 

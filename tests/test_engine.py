@@ -138,19 +138,22 @@ def test_the_joint_clip_shrinks_weights_and_alphas_together():
     weight, alpha = (torch.nn.Parameter(torch.zeros(())) for _ in range(2))
     optimisers = [torch.optim.SGD([p], lr=1.0) for p in (weight, alpha)]
     scaler = Precision(CPU, False, "bf16").scaler
-    norm = update(3 * weight + 40 * alpha, optimisers, 5.0, scaler)
+    norm = update([3 * weight + 40 * alpha], optimisers, 5.0, scaler)
     assert norm.item() == pytest.approx(1609**0.5)
     assert weight.item() == pytest.approx(-3 * 5 / 1609**0.5, rel=1e-4)
     with torch.no_grad():
         weight.zero_(), alpha.zero_()
-    update(3 * weight + 40 * alpha, optimisers, 5.0, scaler, apart=True)
+    update([3 * weight + 40 * alpha], optimisers, 5.0, scaler, apart=True)
     assert (weight.item(), alpha.item()) == pytest.approx((-3, -5), rel=1e-4)
 
 
 def test_unused_parameters_do_not_move_even_with_weight_decay():
     used, unused = (torch.nn.Parameter(torch.ones(())) for _ in range(2))
     update(
-        used * 2, [torch.optim.SGD([used, unused], lr=0.1, weight_decay=0.5)], 5.0, Precision(CPU, False, "bf16").scaler
+        [used * 2],
+        [torch.optim.SGD([used, unused], lr=0.1, weight_decay=0.5)],
+        5.0,
+        Precision(CPU, False, "bf16").scaler,
     )
     assert unused.item() == 1.0 and used.item() < 1.0
 
@@ -292,8 +295,8 @@ def test_a_search_that_is_not_finite_stops_and_names_the_step():
     log.last_checkpoint = Path("runs/last.pth.tar")
     pairs = iter([(x, y), (x * float("inf"), y)])
     with pytest.raises(CydasError, match="not finite at step 2, .*Last good checkpoint: runs/last.pth.tar"):
-        phase = Phase("cycle", 0, (FixedBatches(),), 0, lambda b: search.train_update(*next(pairs)))
-        search._epoch(phase, 2, log, SimpleNamespace(end_step=lambda search: None))
+        phase = Phase("joint", "cycle", 0, (FixedBatches(),), 0, lambda b: search.train_update(*next(pairs)))
+        search.epoch(phase, 2, log, SimpleNamespace(end_step=lambda search: None))
 
 
 def test_a_bad_update_can_be_left_out_as_if_it_had_not_been():
@@ -341,7 +344,7 @@ def test_an_overflow_of_float16_leaves_out_both_optimisers_and_does_not_stop_the
     optimisers = [torch.optim.SGD([p], lr=1.0) for p in (weight, alpha)]
     scaler = Precision(CPU, True, "fp16").scaler
     before = scaler.get_scale()
-    norm = update(weight * torch.tensor(float("inf")) + alpha, optimisers, 5.0, scaler)
+    norm = update([weight * torch.tensor(float("inf")) + alpha], optimisers, 5.0, scaler)
     assert (weight.item(), alpha.item(), norm.item()) == (1.0, 1.0, 0.0) and scaler.get_scale() == before / 2
-    update(2 * weight + 3 * alpha, optimisers, 5.0, scaler)
+    update([2 * weight + 3 * alpha], optimisers, 5.0, scaler)
     assert (weight.item(), alpha.item()) == (-1.0, -2.0)

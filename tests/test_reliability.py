@@ -100,7 +100,7 @@ def test_a_search_cut_off_in_any_epoch_ends_as_if_it_had_not(undisturbed, tmp_pa
 def test_a_retraining_cut_off_in_any_epoch_ends_as_if_it_had_not(undisturbed, tmp_path, monkeypatch, step):
     import CyDAS.engine.supervised as supervised
 
-    update, left = supervised.update, [step]
+    update, left = supervised.learn, [step]
 
     def cut(*arguments, **options):
         left[0] -= 1
@@ -109,7 +109,7 @@ def test_a_retraining_cut_off_in_any_epoch_ends_as_if_it_had_not(undisturbed, tm
         return update(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(supervised, "update", cut)
+        patch.setattr(supervised, "learn", cut)
         with pytest.raises(KeyboardInterrupt):
             run_retrain(tmp_path, *EVERY_STEP)
     run = run_retrain(tmp_path, "--resume")

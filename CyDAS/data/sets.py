@@ -1,8 +1,11 @@
 """The data sets: digits (embedded), CIFAR-10 and -100, and any folder of class folders, ImageNet among them."""
 
+import fcntl
+import io
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,9 +15,10 @@ from torch import Tensor
 from torchvision import datasets
 from torchvision.transforms import v2
 
-from CyDAS.config import CommonConfig
+from CyDAS.config import CommonConfig, some_of
 from CyDAS.data.augment import BatchAugmentation
 from CyDAS.data.loaders import BadImages, Batches, FileBatches, TensorBatches
+from CyDAS.data.shards import ShardedImages
 from CyDAS.utils.distributed import Process
 from CyDAS.utils.errors import CydasError
 
@@ -28,12 +32,28 @@ class DataSet(ABC):
     input_channels = 3
     n_classes: int
     image_size: int
-    train_size: int
+    train_labels: Tensor  #: int64, of all training images
 
-    def halves(self) -> tuple[Sequence[int], Sequence[int]]:
-        """The search's (train, val): the training part cut in two by index, unshuffled, as published."""
+    @property
+    def train_size(self) -> int:
+        return len(self.train_labels)
+
+    def halves(self, split: str, seed: int = 0) -> tuple[Sequence[int], Sequence[int]]:
+        """The search's (train, val), as indices of training images.
+
+        ``split``: ``index``, the first half and the second as they are stored, as published; ``class``, every class in
+        two; ``random``, by the seed.
+        """
         middle = self.train_size // 2
-        return range(middle), range(middle, self.train_size)
+        if split == "index":
+            return range(middle), range(middle, self.train_size)
+        if split == "class":
+            order = torch.argsort(self.train_labels, stable=True)
+            train, val = order[::2], order[1::2]
+        else:
+            order = torch.randperm(self.train_size, generator=torch.Generator().manual_seed(seed))
+            train, val = order[:middle], order[middle:]
+        return train.sort().values.tolist(), val.sort().values.tolist()
 
     @abstractmethod
     def train_batches(self, indices: Sequence[int], *, cutout_length: int = 0, stream: int = 0) -> Batches:
@@ -42,6 +62,15 @@ class DataSet(ABC):
     @abstractmethod
     def test_batches(self) -> Batches:
         """The test images, each once, in order."""
+
+
+def loader_options(config: CommonConfig, process: Process, **more: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options of training and of test loaders; a training batch is what a process sees in one update."""
+    both = {"process": process, "seed": config.seed, **more}
+    update = config.batch_size * some_of(config, "accum_steps").get("accum_steps", 1)
+    train = {"batch_size": update, "train": True}
+    test = {"batch_size": config.batch_size, "stream": 0, "train": False}
+    return both | train, both | test
 
 
 class ImagesInMemory(DataSet):
@@ -53,7 +82,7 @@ class ImagesInMemory(DataSet):
     ):  # fmt: skip
         self.n_classes = n_classes
         self.image_size = image_size
-        self.train_size = len(train[0])
+        self.train_labels = train[1]
         self._train, self._test = ((resize(images, image_size), labels) for images, labels in (train, test))
         self._augmentation = {
             "mean": mean,
@@ -62,20 +91,23 @@ class ImagesInMemory(DataSet):
             "padding": image_size // 8,
             "auto_augment": config.use_aa,
         }
-        self._options = {"batch_size": config.batch_size, "process": process, "seed": config.seed}
+        self._train_options, self._test_options = loader_options(config, process)
 
     def train_batches(self, indices: Sequence[int], *, cutout_length: int = 0, stream: int = 0) -> Batches:
         images, labels = (tensor[list(indices)] for tensor in self._train)
         augmentation = BatchAugmentation(**self._augmentation, cutout_length=cutout_length)
-        return TensorBatches(images, labels, augmentation, **self._options, stream=stream, train=True)
+        return TensorBatches(images, labels, augmentation, **self._train_options, stream=stream)
 
     def test_batches(self) -> Batches:
         augmentation = BatchAugmentation(**self._augmentation)
-        return TensorBatches(*self._test, augmentation, **self._options, stream=0, train=False)
+        return TensorBatches(*self._test, augmentation, **self._test_options)
 
 
 class ImagesInFolders(DataSet):
-    """Image files in one folder per class, decoded when they are needed. A test does without the training part."""
+    """Image files in one folder per class, or in tar shards, decoded when they are needed.
+
+    A test does without the training part.
+    """
 
     def __init__(self, config: CommonConfig, process: Process, with_training: bool):
         size = config.image_size or 224
@@ -83,17 +115,16 @@ class ImagesInFolders(DataSet):
         root = config.data_dir / "imagenet" if config.dataset == "imagenet" else config.data_dir
         if with_training:
             self._train = open_folder(config.train_dir or root / "train", "--train_dir")
-            self.train_size = len(self._train)
+            self.train_labels = torch.tensor(self._train.targets)
         self._test = open_folder(config.test_dir or root / "val", "--test_dir")
         if with_training and self._train.classes != self._test.classes:
             differing = sorted(set(self._train.classes) ^ set(self._test.classes))
             raise CydasError(f"{self._train.root} and {self._test.root} differ in their class folders: {differing[0]}")
         self.n_classes = len(self._test.classes)
         self._auto_augment = config.use_aa
-        self._options = {
-            "batch_size": config.batch_size, "process": process, "seed": config.seed, "workers": config.workers,
-            "bad_images": BadImages(config.max_bad_images),
-        }  # fmt: skip
+        self._train_options, self._test_options = loader_options(
+            config, process, workers=config.workers, bad_images=BadImages(config.max_bad_images)
+        )
 
     def train_batches(self, indices: Sequence[int], *, cutout_length: int = 0, stream: int = 0) -> Batches:
         colour = (
@@ -102,13 +133,13 @@ class ImagesInFolders(DataSet):
         steps = [v2.RandomResizedCrop(self.image_size), v2.RandomHorizontalFlip(), colour, *_to_tensor()]
         if cutout_length:
             raise CydasError("--cutout_length belongs to the in-memory data sets: give --cutout_length 0 for folders")
-        return FileBatches(self._train, indices, v2.Compose(steps), **self._options, stream=stream, train=True)
+        return FileBatches(self._train, indices, v2.Compose(steps), **self._train_options, stream=stream)
 
     def test_batches(self) -> Batches:
         # 256 to 224 is the published proportion; it is kept at other sizes.
         steps = [v2.Resize(round(self.image_size * 256 / 224)), v2.CenterCrop(self.image_size), *_to_tensor()]
         indices = range(len(self._test))
-        return FileBatches(self._test, indices, v2.Compose(steps), **self._options, stream=0, train=False)
+        return FileBatches(self._test, indices, v2.Compose(steps), **self._test_options)
 
 
 def _to_tensor() -> list:
@@ -117,20 +148,33 @@ def _to_tensor() -> list:
 
 def _read_image(path: str) -> Image.Image:
     try:
-        with open(path, "rb") as file:
+        return _decode(Path(path).read_bytes(), path)
+    except OSError as error:
+        raise CydasError(f"cannot read the image {path}: {error}") from None
+
+
+def _decode(content: bytes, name: str) -> Image.Image:
+    """Three channels of 8 bits, whatever the image has. Raises :class:`CydasError` where it is damaged."""
+    try:
+        with io.BytesIO(content) as file:
             image = Image.open(file)
             if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow would cut off at 255
                 pixels = np.asarray(image, dtype=np.float32)
                 image = Image.fromarray((pixels / (257 if pixels.max() > 255 else 1)).clip(0, 255).astype(np.uint8))
             return image.convert("RGB")
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
-        raise CydasError(f"cannot read the image {path}: {error}") from None
+        raise CydasError(f"cannot read the image {name}: {error}") from None
 
 
-def open_folder(folder: Path, flag: str) -> datasets.ImageFolder:
-    """The images below ``folder``, one class a folder. Raises :class:`CydasError` for a missing or empty one."""
+def open_folder(folder: Path, flag: str) -> datasets.ImageFolder | ShardedImages:
+    """The images below ``folder``: one class a folder, or tar shards.
+
+    Raises :class:`CydasError` for a missing or empty one.
+    """
     if not folder.is_dir():
         raise CydasError(f"{flag}: there is no folder {folder}; it must hold one folder of images per class")
+    if any(folder.glob("*.tar")):
+        return ShardedImages(folder, _decode)
     try:
         images = datasets.ImageFolder(str(folder), loader=_read_image)
     except FileNotFoundError as error:
@@ -178,19 +222,18 @@ def load_cifar(config: CommonConfig, process: Process) -> DataSet:
             raise CydasError(f"cannot read {config.dataset} in {root}: {error}") from None
         return torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(data.targets)
 
-    if process.is_main:
-        train, test = part(True), part(False)
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()
-    if not process.is_main:
-        train, test = part(True), part(False)
+    train, test = part(True), part(False)
     size = config.image_size or 32
     return ImagesInMemory(config, process, train, test, classes, size, CIFAR_MEAN, CIFAR_STD, flip=True)
 
 
 def _download(kind: type, folder: Path, train: bool):
+    """One process of this machine at a time: the others wait, and then find the files."""
     try:
-        return kind(str(folder), train=train, download=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / ".download.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return kind(str(folder), train=train, download=True)
     except (OSError, RuntimeError) as error:  # URLError is an OSError
         raise CydasError(
             f"{kind.__name__} is not in {folder} (or damaged) and could not be downloaded ({error}); "

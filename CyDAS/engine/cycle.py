@@ -1,7 +1,7 @@
 """The cyclic search (paper section 3.3, algorithm 1): a search and an evaluation network teach each other.
 
-This file knows no cell and no data set. A *space* (see ``CyDAS.spaces``) builds the two networks and turns the
-architecture parameters into an architecture; two loaders give the batches of the training set's halves.
+This file knows rounds and phases, but no cell and no data set: two loaders give the batches of the training set's
+halves. What a single step does is in ``updates.py``.
 """
 
 import math
@@ -14,27 +14,15 @@ from torch import Tensor
 
 from CyDAS.config import SearchConfig
 from CyDAS.data.loaders import Batch, Batches
-from CyDAS.engine.guard import StepGuard
-from CyDAS.engine.losses import classification_loss, kd_loss, regulariser_strength
-from CyDAS.engine.optim import Precision, SearchOptimisers, cosine, update
+from CyDAS.engine.optim import Figures, Precision, SearchOptimisers, cosine
+from CyDAS.engine.updates import SearchUpdates, Space
 from CyDAS.models.joint import JointNetwork
 from CyDAS.models.weight_pool import WeightPool
 from CyDAS.utils.checkpoint import buffers_of, set_buffers
-from CyDAS.utils.distributed import copy_from_main, place
+from CyDAS.utils.distributed import copy_from_main, is_same_everywhere, place
+from CyDAS.utils.errors import CydasError
 from CyDAS.utils.logs import RunLog
-from CyDAS.utils.meters import Averages, top1
-
-
-class Space(Protocol):
-    """What the cycle needs of a search space. An architecture is opaque here."""
-
-    def discretise(self, joint: JointNetwork) -> Any: ...
-    def set_evaluation(self, joint: JointNetwork, architecture: Any) -> None: ...
-    def regulariser(self, joint: JointNetwork) -> Tensor: ...
-    def alpha_entropy(self, joint: JointNetwork) -> float: ...
-    def describe(self, architecture: Any) -> dict[str, int]: ...
-    def to_strings(self, architecture: Any) -> dict[str, str]: ...
-    def parse(self, entries: Any, stages: int, source: str) -> Any: ...
+from CyDAS.utils.meters import Averages
 
 
 class Progress(Protocol):
@@ -48,23 +36,12 @@ class Progress(Protocol):
 class Phase(NamedTuple):
     """One epoch of a round."""
 
+    kind: str  #: epochs of one kind take the same updates
     name: str
     lr_epoch: int  #: joint epochs of the round before it, for the learning rate
     loaders: tuple[Batches, ...]
     data_epoch: int  #: the epoch of the loaders
-    step: Callable[[Sequence[Batch]], dict[str, Tensor]]  #: one batch of each loader to figures
-
-
-class ValLosses(NamedTuple):
-    """The terms of the val update's loss, each as it enters the sum."""
-
-    cls: Tensor  #: (CE(S) + CE(E)) / loss_alpha
-    kd: Tensor  #: loss_alpha * KD(S, E)
-    reg: Tensor  #: the regulariser with its factor
-
-    @property
-    def total(self) -> Tensor:
-        return self.cls + self.kd + self.reg
+    step: Callable[[Sequence[Batch]], Figures]  #: one batch of each loader to figures
 
 
 def steps_per_epoch(sample_ratio: float, steps: int) -> int:
@@ -72,7 +49,7 @@ def steps_per_epoch(sample_ratio: float, steps: int) -> int:
     return max(1, math.floor(sample_ratio * steps + 1e-9))  # 0.2 * 35 is 7.000000000000001, 0.29 * 100 is 28.999...
 
 
-class CyclicSearch:
+class CyclicSearch(SearchUpdates):
     """The state of a search and the steps that move it.
 
     ``round`` counts finished rounds: first ``pretrain_epochs`` warm-up rounds, then cycles, ``search_iter`` in all. A
@@ -80,104 +57,14 @@ class CyclicSearch:
     """
 
     def __init__(self, space: Space, joint: JointNetwork, config: SearchConfig, precision: Precision):
-        self.space = space
-        self.joint = joint
-        self.config = config
-        self.precision = precision
+        super().__init__(space, joint, config, precision)
         self.pool = WeightPool()
-        self.optimisers = SearchOptimisers(joint, config)
         self.architecture: Any = None
         self.averages = Averages(precision.device)
-        self.guard = StepGuard(config.on_nan)
         self.round = 0
         self.phase = 0  #: finished phases of the round
         self.index = 0  #: finished steps of the phase
         self.step = 0  #: steps so far, of whatever kind; the x axis of TensorBoard
-
-    # -- one step ------------------------------------------------------------------------------------------------
-
-    def val_losses(self, x: Tensor, y: Tensor, epoch: int) -> tuple[ValLosses, dict[str, Tensor]]:
-        """The loss by which both networks learn from each other (paper eq. 5 and 6) and figures for the log.
-
-        ``x``: [N, C, H, W]; ``y``: [N]; ``epoch`` counts from the start of the search.
-        """
-        config = self.config
-        with self.precision.autocast():
-            search, evaluation = self.joint(x)
-        ce_search = classification_loss(search.logits, y)
-        ce_evaluation = classification_loss(evaluation.logits, y)
-        kd = kd_loss(search.kd_input, evaluation.kd_input, config.interactive_type, config.loss_T)
-        losses = ValLosses(
-            cls=(ce_search + ce_evaluation) / config.loss_alpha,
-            kd=config.loss_alpha * kd,
-            reg=self.regularisation(epoch),
-        )
-        figures = {
-            "val/loss_search": ce_search,
-            "val/loss_evaluation": ce_evaluation,
-            "val/loss_kd": losses.kd,
-            "val/loss_regulariser": losses.reg,
-            "val/top1_search": top1(search.logits, y),
-            "val/top1_evaluation": top1(evaluation.logits, y),
-        }
-        return losses, figures
-
-    def regularisation(self, epoch: int) -> Tensor:
-        config = self.config
-        if not config.regular:
-            return torch.zeros((), device=self.joint.ensemble_param.device)
-        strength = regulariser_strength(
-            epoch,
-            config.pretrain_epochs,
-            config.search_iter,
-            config.search_iter_epochs,
-            config.regular_ratio,
-            config.regular_coeff,
-        )
-        return strength * self.space.regulariser(self.joint)
-
-    def val_update(self, x: Tensor, y: Tensor, epoch: int) -> tuple[ValLosses, dict[str, Tensor]]:
-        """Both networks on val: moves the evaluation network, stem, heads and the architecture parameters."""
-        losses, figures = self.val_losses(x, y, epoch)
-        optimisers = (self.optimisers.nas, self.optimisers.alpha)
-        config = self.config
-        norm = update(
-            losses.total, optimisers, config.w_grad_clip, self.precision.scaler, config.clip_apart, self.guard.skips
-        )
-        return losses, figures | {"val/gradient_norm": norm}
-
-    def train_update(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """The search network alone on train: moves its weights and the stem."""
-        return self._classify(x, y, "search")
-
-    def evaluation_update(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """The evaluation network alone on val: moves its weights and the stem."""
-        return self._classify(x, y, "evaluation")
-
-    def alpha_update(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """The search network on val, as first-order DARTS has it: moves the architecture parameters alone."""
-        with self.precision.autocast():
-            logits = self.joint(x, evaluation=False, heads=False).search.logits
-        loss = classification_loss(logits, y)
-        norm = update(
-            loss, [self.optimisers.alpha], self.config.w_grad_clip, self.precision.scaler, skip_bad=self.guard.skips
-        )
-        return {"val/loss_search": loss, "val/top1_search": top1(logits, y), "val/gradient_norm": norm}
-
-    def _classify(self, x: Tensor, y: Tensor, network: str) -> dict[str, Tensor]:
-        is_search = network == "search"
-        with self.precision.autocast():
-            outputs = self.joint(x, search=is_search, evaluation=not is_search, heads=False)
-        logits = (outputs.search if is_search else outputs.evaluation).logits
-        loss = classification_loss(logits, y)
-        optimiser = self.optimisers.w if is_search else self.optimisers.nas
-        norm = update(loss, [optimiser], self.config.w_grad_clip, self.precision.scaler, skip_bad=self.guard.skips)
-        part = "train" if is_search else "warmup"
-        return {
-            f"{part}/loss_{network}": loss,
-            f"{part}/top1_{network}": top1(logits, y),
-            f"{part}/gradient_norm": norm,
-        }
 
     # -- the whole search ----------------------------------------------------------------------------------------
 
@@ -189,47 +76,60 @@ class CyclicSearch:
         warmups_left = max(0, config.pretrain_epochs - self.round)
         cycles_left = config.search_iter - self.round - warmups_left
         log.info("search: %d warm-up rounds and %d cycles left, %d steps an epoch", warmups_left, cycles_left, steps)
-        log.start_progress((warmups_left + cycles_left * len(self._phases(config.pretrain_epochs, train, val))) * steps)
+        log.start_progress((warmups_left + cycles_left * len(self.phases(config.pretrain_epochs, train, val))) * steps)
         while self.round < config.search_iter:
-            self._round(self._phases(self.round, train, val), steps, log, progress)
+            self._round(self.phases(self.round, train, val), steps, log, progress)
             self.round, self.phase = self.round + 1, 0
+            self._check_alphas()
             copy_from_main(self.joint)  # batch norm statistics differ between processes
             progress.end_round(self)
+
+    def _check_alphas(self) -> None:
+        """Raise :class:`CydasError` where the processes, which make the same updates, have come apart."""
+        alphas = torch.cat([p.detach().flatten() for p in self.joint.super_layers_arch.parameters()])
+        if not is_same_everywhere(alphas):
+            raise CydasError(
+                f"after round {self.round} the architecture parameters differ between processes: their software or "
+                "hardware does; go on with --resume where they are alike"
+            )
 
     def _round(self, phases: list["Phase"], steps: int, log: RunLog, progress: "Progress") -> None:
         """A round from its phase and step on: those of a search that goes on may lie within it."""
         cyclic = self.round >= self.config.pretrain_epochs and self.config.method == "cdarts"
         if cyclic and (self.phase, self.index) == (0, 0):
-            self._start_cycle(log)
+            self.start_cycle(log)
         while self.phase < len(phases):
-            self._epoch(phases[self.phase], steps, log, progress)
+            self.epoch(phases[self.phase], steps, log, progress)
             self.phase, self.index = self.phase + 1, 0
             if self.phase < len(phases):
                 progress.end_phase(self)
         if cyclic:
             self.pool.store(self.joint.nas_layers)
 
-    def _phases(self, index: int, train: Batches, val: Batches) -> list["Phase"]:
+    def phases(self, index: int, train: Batches, val: Batches) -> list["Phase"]:
         """The epochs of a round: one of the search network alone, or those of a cycle."""
         config = self.config
         if index < config.pretrain_epochs:
             name = f"warm-up {index + 1}/{config.pretrain_epochs}"
-            return [
-                Phase(name, 0, (train,), self._data_epoch(index, 0), lambda b: self._guarded(self.train_update, *b[0]))
-            ]
+            step = self._step_of(self.train_update)
+            return [Phase("warm-up", name, 0, (train,), self._data_epoch(index, 0), step)]
         name = f"cycle {index + 1 - config.pretrain_epochs}/{config.search_iter - config.pretrain_epochs}"
         phases = []
         warmups, joint = (config.nasnet_warmup if config.method == "cdarts" else 0), config.search_iter_epochs
         for epoch in range(warmups):
             part = f"{name}, evaluation warm-up {epoch + 1}/{warmups}"
-            at = self._data_epoch(index, joint + epoch)
-            phases.append(Phase(part, 0, (val,), at, lambda b: self._guarded(self.evaluation_update, *b[0])))
+            at, step = self._data_epoch(index, joint + epoch), self._step_of(self.evaluation_update)
+            phases.append(Phase("evaluation warm-up", part, 0, (val,), at, step))
         for epoch in range(joint):
             part, step = f"{name}, joint {epoch + 1}/{joint}", partial(self._joint_step, epoch=index * joint + epoch)
-            phases.append(Phase(part, epoch, (train, val), self._data_epoch(index, epoch), step))
+            phases.append(Phase("joint", part, epoch, (train, val), self._data_epoch(index, epoch), step))
         return phases
 
-    def _start_cycle(self, log: RunLog) -> None:
+    def _step_of(self, update: Callable[..., Figures]) -> Callable[[Sequence[Batch]], Figures]:
+        """A step that is one update by one loader's batch."""
+        return lambda batches: self._guarded(update, *batches[0])
+
+    def start_cycle(self, log: RunLog) -> None:
         """A new evaluation network of the architecture that is now preferred, with its operations' last weights."""
         self._set_evaluation(self.space.discretise(self.joint))
         known = self.pool.fill(self.joint.nas_layers)
@@ -242,7 +142,7 @@ class CyclicSearch:
         self.space.set_evaluation(self.joint, architecture)
         self.joint.nas_layers = place(self.joint.nas_layers, self.config, self.precision.device)
 
-    def _joint_step(self, batches: Sequence[Batch], epoch: int) -> dict[str, Tensor]:
+    def _joint_step(self, batches: Sequence[Batch], epoch: int) -> Figures:
         train_batch, val_batch = batches
         if self.config.method == "darts":
             figures = self._guarded(self.alpha_update, *val_batch)
@@ -250,7 +150,7 @@ class CyclicSearch:
             figures = self._guarded(lambda x, y: self.val_update(x, y, epoch)[1], *val_batch)
         return figures | self._guarded(self.train_update, *train_batch)
 
-    def _guarded(self, update: Callable[..., dict[str, Tensor]], *batch: Tensor) -> dict[str, Tensor]:
+    def _guarded(self, update: Callable[..., Figures], *batch: Tensor) -> Figures:
         """The figures of an update; none of one that was left out."""
         return self.guard.step(self.joint, lambda: update(*batch)) or {}
 
@@ -265,7 +165,7 @@ class CyclicSearch:
             progress = (self.round + epoch / config.search_iter_epochs) / config.search_iter
             self.optimisers.set_lr(*(cosine(lr, config.w_lr_min, progress) for lr in (config.w_lr, config.nasnet_lr)))
 
-    def _epoch(self, phase: "Phase", steps: int, log: RunLog, progress: "Progress") -> None:
+    def epoch(self, phase: "Phase", steps: int, log: RunLog, progress: "Progress") -> None:
         """Take the phase's steps that are left, reading figures from the device only when they are printed."""
         self._set_lr(phase.lr_epoch)
         batches = zip(*(b.epoch(phase.data_epoch, steps, start=self.index) for b in phase.loaders), strict=True)

@@ -1,16 +1,21 @@
 """Optimisers, learning rates, and the one way in which parameters are updated."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import SGD, Adam, Optimizer
 
-from CyDAS.config import SearchConfig
+from CyDAS.config import SearchConfig, TrainingConfig, some_of
 from CyDAS.models.joint import JointNetwork
 from CyDAS.utils.distributed import all_sum, average_gradients
+
+#: Named scalars of a step, for the log.
+Figures = dict[str, Tensor]
+#: From images [N, C, H, W] and labels [N] to a loss, the mean over the images, and figures.
+LossOf = Callable[[Tensor, Tensor], tuple[Tensor, Figures]]
 
 
 class Precision:
@@ -26,26 +31,55 @@ class Precision:
         return torch.autocast(self.device.type, self.dtype, enabled=self.enabled)
 
 
+def learn(
+    loss_of: LossOf, x: Tensor, y: Tensor, parts: int, *update_arguments, **update_options
+) -> tuple[Figures, Tensor]:
+    """One :func:`update` by a batch that goes through the network in ``parts`` of at least two images, one by one.
+
+    A part's share in loss and figures is that of its images. Returns the figures and the gradient's norm.
+    """
+    parts = max(1, min(parts, len(y) // 2))  # batch norm cannot take a single image
+    totals: Figures = {}
+
+    def losses() -> Iterable[Tensor]:
+        for images, labels in zip(x.tensor_split(parts), y.tensor_split(parts), strict=True):
+            share = len(labels) / len(y)
+            loss, figures = loss_of(images, labels)
+            for name, value in figures.items():
+                totals[name] = totals.get(name, 0.0) + share * value.detach()
+            yield share * loss
+
+    norm = update(losses(), *update_arguments, **update_options)
+    return totals, norm
+
+
 def update(
-    loss: Tensor,
+    losses: Iterable[Tensor],
     optimisers: Sequence[Optimizer],
     max_norm: float,
     scaler: torch.amp.GradScaler,
     apart: bool = False,
     skip_bad: bool = False,
 ) -> Tensor:
-    """Change exactly the parameters that the optimisers hold by the gradient of the loss.
+    """Change exactly the parameters that the optimisers hold by the gradient of the sum of ``losses``.
 
-    No other gradient is computed, and a parameter that the loss does not depend on does not move. The gradients are
+    Each loss is differentiated before the next one is asked for, so that only one graph is in memory. No other gradient
+    is computed, and a parameter that no loss depends on does not move. The gradients are
     averaged over all processes and clipped to ``max_norm`` by their joint norm (``apart``: each optimiser's by its
     own). Returns the norm before clipping; 0 where the scaler leaves the update out, since float16 overflowed.
     With ``skip_bad`` a loss or gradient that is not finite changes nothing.
     """
     groups = [[p for group in optimiser.param_groups for p in group["params"]] for optimiser in optimisers]
     parameters = [p for group in groups for p in group]
-    gradients = torch.autograd.grad(scaler.scale(loss), parameters, allow_unused=True)
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        parameter.grad = gradient
+    total = 0.0
+    for parameter in parameters:
+        parameter.grad = None
+    for loss in losses:
+        gradients = torch.autograd.grad(scaler.scale(loss), parameters, allow_unused=True)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            if gradient is not None:
+                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+        total = total + loss.detach()
     average_gradients(parameters)
     if scaler.is_enabled():
         _share_overflow(groups)
@@ -54,7 +88,7 @@ def update(
     norms = [clip_grad_norm_(group, max_norm) for group in (groups if apart else [parameters])]
     bad = False
     if skip_bad:
-        finite = torch.isfinite(torch.stack([*norms, loss.detach()])).all()
+        finite = torch.isfinite(torch.stack([*norms, total])).all()
         bad = float(all_sum((~finite).double())) > 0
     for optimiser in optimisers:
         if not bad or scaler.is_enabled():  # the scaler leaves out bad updates by itself
@@ -105,6 +139,20 @@ class SearchOptimisers:
     def load_state_dict(self, states: dict[str, dict]) -> None:
         for name, optimiser in vars(self).items():
             optimiser.load_state_dict(states[name])
+
+
+def scale_learning_rates(config: TrainingConfig, processes: int) -> list[str]:
+    """With ``--scale_lr``, multiply SGD's learning rates by the global batch over ``--reference_batch``.
+
+    Linear scaling (Goyal et al. 2017); the architecture parameters' Adam keeps its rate. Returns lines for the log.
+    """
+    if not config.scale_lr:
+        return []
+    lines, factor = [], config.batch_size * config.accum_steps * processes / config.reference_batch
+    for name, rate in some_of(config, "w_lr", "w_lr_min", "nasnet_lr", "lr").items():
+        setattr(config, name, rate * factor)
+        lines.append(f"--{name} {rate * factor:g}: {rate:g} times {factor:g}, the global batch over --reference_batch")
+    return lines
 
 
 def cosine(start: float, end: float, progress: float) -> float:

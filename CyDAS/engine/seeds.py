@@ -12,9 +12,8 @@ import torch
 
 from CyDAS.config import SearchConfig, to_arguments
 from CyDAS.utils.errors import CydasError
-from CyDAS.utils.files import previous, read_json, write_json
+from CyDAS.utils.files import read_json, write_json
 from CyDAS.utils.nats_table import summarise
-from CyDAS.utils.run import RECORD
 
 #: Files of a search's folder: where it goes on from, and what it found.
 CHECKPOINT = "search_resume.pth.tar"
@@ -33,10 +32,10 @@ def search_with_seeds(program: Path, config: SearchConfig, given: set[str]) -> N
     jobs = min(config.jobs, len(names))
     threads = config.threads or max(1, torch.get_num_threads() // jobs)
     flags = to_arguments(config, given - {"seeds", "jobs", "seed", "name", "resume", "threads"})
+    flags += ["--resume_or_start"] if config.resume else []
     commands = {
         seed: [
             *(sys.executable, str(program), *flags, "--seed", str(seed), "--name", name, "--threads", str(threads)),
-            *(_going_on(config.output_dir / "search" / name) if config.resume else []),
         ]
         for seed, name in names.items()
     }
@@ -55,13 +54,6 @@ def search_with_seeds(program: Path, config: SearchConfig, given: set[str]) -> N
     path = config.output_dir / "search" / f"{config.name}-seeds.json"
     write_json(path, summary)
     print(f"written: {path}")
-
-
-def _going_on(folder: Path) -> list[str]:
-    """The flag by which a search goes on: one that was cut off before its first checkpoint has to start anew."""
-    if (folder / CHECKPOINT).exists() or previous(folder / CHECKPOINT).exists():
-        return ["--resume"]
-    return ["--overwrite"] if (folder / RECORD).exists() else []
 
 
 def run_all(commands: dict[int, list[str]], jobs: int, threads: int) -> dict[int, int]:

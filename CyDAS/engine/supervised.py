@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -12,9 +13,19 @@ from CyDAS.config import RetrainConfig
 from CyDAS.data.loaders import Batches
 from CyDAS.engine.guard import StepGuard
 from CyDAS.engine.losses import classification_loss, mixup
-from CyDAS.engine.optim import Precision, update
+from CyDAS.engine.optim import Figures, Precision, learn
 from CyDAS.models.nasnet import RetrainOutput
-from CyDAS.utils.distributed import all_sum
+from CyDAS.utils.checkpoint import (
+    buffers_of,
+    load_weights,
+    process_states,
+    refusing,
+    save_checkpoint,
+    set_buffers,
+    set_process_state,
+)
+from CyDAS.utils.distributed import Process, all_sum
+from CyDAS.utils.keeper import Keeper
 from CyDAS.utils.logs import RunLog
 from CyDAS.utils.meters import Averages, top1
 
@@ -74,15 +85,21 @@ def train_epoch(
     network.train()
     steps = len(batches)
 
-    def take(images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def loss_of(images: Tensor, labels: Tensor) -> tuple[Tensor, Figures]:
         targets = labels
         if config.mixup_alpha:
             images, targets = mixup(images, labels, n_classes, config.mixup_alpha)
         with precision.autocast():
             output = network(images)
         loss = retrain_loss(output, targets, config.label_smooth, config.aux_weight)
-        norm = update(loss, [optimiser], config.grad_clip or math.inf, precision.scaler, skip_bad=guard.skips)
-        return {"train/loss": loss, "train/top1": top1(output.logits, labels), "train/gradient_norm": norm}
+        return loss, {"train/loss": loss, "train/top1": top1(output.logits, labels)}
+
+    def take(images: Tensor, labels: Tensor) -> Figures:
+        clip = config.grad_clip or math.inf
+        figures, norm = learn(
+            loss_of, images, labels, config.accum_steps, [optimiser], clip, precision.scaler, skip_bad=guard.skips
+        )
+        return figures | {"train/gradient_norm": norm}
 
     for images, labels in batches.epoch(epoch, start=state.index):
         figures = guard.step(network, lambda images=images, labels=labels: take(images, labels))
@@ -121,3 +138,65 @@ def evaluate(network: nn.Module, batches: Batches, precision: Precision) -> Accu
     means = averages.means()
     seen = int(all_sum(torch.tensor(float(images_seen), device=precision.device)))
     return Accuracy(means["top1"], means["top5"], means["loss"], seen)
+
+
+class Training:
+    """The state of a retraining: network, optimiser, finished epochs and steps, last and best accuracy."""
+
+    def __init__(self, network: nn.Module, optimiser: Optimizer, precision: Precision, guard: StepGuard):
+        self.network = network
+        self.optimiser = optimiser
+        self.precision = precision
+        self.guard = guard
+        self.epoch = 0
+        self.state = EpochState(precision.device)  #: of the epoch that has begun
+        self.last = self.best = Accuracy(0.0, 0.0, 0.0, 0)
+
+    def finish_epoch(self, accuracy: Accuracy) -> None:
+        self.epoch += 1
+        self.state = EpochState(self.precision.device)
+        self.last = accuracy
+        if accuracy.top1 > self.best.top1 or self.epoch == 1:
+            self.best = accuracy
+
+    def save(self, keeper: Keeper, content: dict[str, Any]) -> None:
+        """Write the checkpoint to go on from. Every process must call it."""
+        if not self.state.printed.is_finite_everywhere():  # which the report says, and ends the run
+            self.state.printed.report(keeper.log, f"epoch {self.epoch + 1}", self.state.index)
+        state = {
+            "model_main": self.network.state_dict(),
+            "epoch": self.epoch,
+            **content,
+            "optimizer": self.optimiser.state_dict(),
+            # rates follow from the epoch; the published layout has this key
+            "lr_scheduler": {"last_epoch": self.epoch},
+            "scaler": self.precision.scaler.state_dict(),
+            "best_top1": self.best.top1,
+            "best_top5": self.best.top5,
+            "last": list(self.last),
+            "best": list(self.best),
+            "sta_epoch": self.epoch,
+            "guard": self.guard.state_dict(),
+            "processes": process_states(buffers=buffers_of(self.network), epoch=self.state.state_dict()),
+        }
+        keeper.save(state)
+
+    def save_weights(self, folder: Path, content: dict[str, Any]) -> None:
+        """Write ``last`` and, after the best epoch so far, ``best``: weights and what they are of."""
+        weights = {"model_main": self.network.state_dict(), "epoch": self.epoch, **content}
+        save_checkpoint(folder / "last.pth.tar", weights, keep=False)
+        if self.best is self.last:
+            save_checkpoint(folder / "best.pth.tar", weights, keep=False)
+
+    def resume(self, state: dict, path: Path, process: Process) -> None:
+        """Go on from a checkpoint's content. Raises :class:`CydasError` where it is none, or of another training."""
+        with refusing(f"checkpoint {path} is not one to resume a training from"):
+            load_weights(self.network, state["model_main"], path)
+            self.optimiser.load_state_dict(state["optimizer"])
+            self.precision.scaler.load_state_dict(state["scaler"])
+            self.last, self.best = Accuracy(*state["last"]), Accuracy(*state["best"])
+            self.epoch = int(state["sta_epoch"])
+            self.guard.load_state_dict(state["guard"])
+            own = set_process_state(state["processes"], process)
+            set_buffers(self.network, own["buffers"])
+            self.state.load_state_dict(own["epoch"])

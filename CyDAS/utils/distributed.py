@@ -1,8 +1,11 @@
 """Processes: one program, started by hand or by torchrun, on one device or many."""
 
+import importlib.util
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -26,11 +29,12 @@ class Process:
         return self.rank == 0
 
 
-def start_process(device: str) -> Process:
+def start_process(device: str, timeout: float) -> Process:
     """Join the process group that torchrun describes in the environment, if any.
 
-    ``device``: ``auto`` (a GPU where there is one), ``cpu`` or ``cuda``. Raises :class:`CydasError` for a GPU that is
-    not there.
+    ``device``: ``auto`` (a GPU where there is one), ``cpu`` or ``cuda``; ``timeout``: seconds that processes wait for
+    each other. Raises
+    :class:`CydasError` for a GPU that is not there.
     """
     has_gpu = torch.cuda.is_available()
     if device == "cuda" and not has_gpu:
@@ -43,7 +47,7 @@ def start_process(device: str) -> Process:
             raise CydasError(f"process {local_rank} of this host has no GPU: there are {torch.cuda.device_count()}")
         torch.cuda.set_device(local_rank)
     if world_size > 1:
-        dist.init_process_group("nccl" if use_gpu else "gloo")
+        dist.init_process_group("nccl" if use_gpu else "gloo", timeout=timedelta(seconds=timeout))
     return Process(rank, world_size, torch.device("cuda", local_rank) if use_gpu else torch.device("cpu"))
 
 
@@ -57,11 +61,37 @@ def is_distributed() -> bool:
     return dist.is_initialized() and dist.get_world_size() > 1
 
 
+@contextmanager
+def _together() -> Iterator[None]:
+    """A message between processes. Raises :class:`CydasError` where another process has gone."""
+    try:
+        yield
+    except RuntimeError as error:  # gloo raises at once; NCCL's own watchdog ends the process after the time-out
+        reason = str(error).splitlines()[0]
+        raise CydasError(
+            f"process {dist.get_rank()} has lost another process of this run, which has ended or does not answer "
+            f"({reason}). Go on with --resume; torchrun --max-restarts N does so by itself"
+        ) from None
+
+
 def all_sum(value: Tensor) -> Tensor:
     """The sum of ``value`` over all processes."""
+    return _reduce(value, dist.ReduceOp.SUM)
+
+
+def _reduce(value: Tensor, operation: dist.ReduceOp) -> Tensor:
     if is_distributed():
-        dist.all_reduce(value)
+        with _together():
+            dist.all_reduce(value, operation)
     return value
+
+
+def is_same_everywhere(value: Tensor) -> bool:
+    """Whether all processes hold the same numbers, bit for bit but for the sign of zero; each of them must call it."""
+    if not is_distributed():
+        return True
+    largest = _reduce(torch.stack([value, -value]), dist.ReduceOp.MAX)  # the smallest is what -value's largest says
+    return torch.equal(largest[0], -largest[1])
 
 
 @torch.no_grad()
@@ -73,19 +103,32 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     if not is_distributed():
         return
     gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([g.flatten() for g in gradients])
-    dist.all_reduce(flat)
+    flat = all_sum(torch.cat([g.flatten() for g in gradients]))
     flat /= dist.get_world_size()
-    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))
+    _scatter(flat, gradients)
+
+
+def _scatter(flat: Tensor, tensors: list[Tensor]) -> None:
+    for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+        tensor.copy_(part.view_as(tensor))
 
 
 @torch.no_grad()
 def copy_from_main(module: nn.Module) -> None:
-    """Give every process rank 0's parameters and buffers."""
-    if is_distributed():
-        for tensor in [*module.parameters(), *module.buffers()]:
-            dist.broadcast(tensor.data, src=0)
+    """Give every process rank 0's parameters and buffers, in one message for each type of number."""
+    if not is_distributed():
+        return
+    tensors = [tensor.data for tensor in [*module.parameters(), *module.buffers()]]
+    for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
+        those = [tensor for tensor in tensors if tensor.dtype == dtype]
+        flat = torch.cat([tensor.flatten() for tensor in those])
+        with _together():
+            dist.broadcast(flat, src=0)
+        _scatter(flat, those)
+
+
+def has_apex() -> bool:
+    return importlib.util.find_spec("apex") is not None
 
 
 def place(network: nn.Module, config: Any, device: torch.device) -> nn.Module:
@@ -94,6 +137,10 @@ def place(network: nn.Module, config: Any, device: torch.device) -> nn.Module:
     if config.channels_last:
         network = network.to(memory_format=torch.channels_last)
     if config.sync_bn and is_distributed() and device.type == "cuda":
+        if config.use_apex and has_apex():
+            from apex.parallel import convert_syncbn_model
+
+            return convert_syncbn_model(network)
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
     return network
 
@@ -103,5 +150,6 @@ def gather(value: Any) -> list[Any]:
     if not is_distributed():
         return [value]
     values = [None] * dist.get_world_size()
-    dist.all_gather_object(values, value)
+    with _together():
+        dist.all_gather_object(values, value)
     return values

@@ -1,7 +1,10 @@
-"""Parameters and multiply-accumulates of a network."""
+"""Parameters and multiply-accumulates of a network, peak memory of a process."""
 
 import copy
+import resource
+import sys
 import warnings
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -26,3 +29,16 @@ def count_macs(network: nn.Module, input_shape: tuple[int, int, int]) -> int:
     nothing = {kind: lambda module, inputs, output: None for kind in uncounted}
     macs, _ = profile(network, inputs=(torch.zeros(1, *input_shape, device="meta"),), custom_ops=nothing, verbose=False)
     return int(macs)
+
+
+def peak_memory(device: torch.device) -> float:
+    """The most memory, MB, that this process has used so far: the GPU's on a GPU, else its own."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device) / 2**20
+    # Not getrusage's where it can be helped: that starts with the peak of the process from which this one was forked.
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 1024)

@@ -7,21 +7,22 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torchvision
 
 import CyDAS
-from CyDAS.utils.checkpoint import load_newest
-from CyDAS.utils.distributed import Process, gather, start_process
+from CyDAS.utils.checkpoint import load_newest, refusing
+from CyDAS.utils.distributed import Process, gather, has_apex, start_process
 from CyDAS.utils.errors import CydasError
-from CyDAS.utils.files import write_json
+from CyDAS.utils.files import previous, read_json, write_json
 from CyDAS.utils.logs import RunLog
 
 #: A run's record of how it was made.
@@ -34,7 +35,7 @@ def start(config: Any) -> Process:
     """Choose device and threads and seed every generator, alike on all processes."""
     if config.threads:
         torch.set_num_threads(config.threads)
-    process = start_process(config.device)
+    process = start_process(config.device, config.process_timeout)
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic
         torch.use_deterministic_algorithms(True)
@@ -101,6 +102,66 @@ def prepare_folder(folder: Path, resume: bool, overwrite: bool) -> Lock:
         return lock
     except OSError as error:
         raise CydasError(f"cannot use the folder {folder}: {error.strerror}") from None
+
+
+def choose_resume(config: Any, folder: Path, checkpoint: Path) -> None:
+    """Set ``--resume`` where the run is to go on by itself: with ``--resume_or_start``, or started again by torchrun.
+
+    Without a checkpoint it starts anew; what a start that was cut off has left in the folder is deleted then.
+    """
+    if config.resume or not (config.resume_or_start or _is_restart(folder)):
+        return
+    config.resume = checkpoint.exists() or previous(checkpoint).exists()
+    config.overwrite |= not config.resume
+
+
+def _is_restart(folder: Path) -> bool:
+    """Whether torchrun has started this process again, and the folder is this run's own."""
+    if not int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) or not (folder / RECORD).exists():
+        return False
+    with refusing(f"{folder / RECORD} is not the record of a run"):
+        return launch_id() is not None and read_json(folder / RECORD, "record")["machine"].get("launch") == launch_id()
+
+
+def launch_id() -> str | None:
+    """What torchrun calls this launch and all its restarts."""
+    name = os.environ.get("TORCHELASTIC_RUN_ID", "none")
+    return None if name == "none" else name
+
+
+class Opened(NamedTuple):
+    """A run's folder in use."""
+
+    log: RunLog
+    checkpoint: dict[str, Any] | None  #: what to go on from
+    passed_over: list[str]  #: newer files that are no checkpoint of this run
+
+
+@contextmanager
+def opened(
+    folder: Path,
+    config: Any,
+    process: Process,
+    about: dict[str, Any],
+    checkpoint: Path,
+    accept: Callable,
+    log_name: str,
+) -> Iterator[Opened]:
+    """The run's folder, held for as long as the context lasts, and its log, which says first what it should.
+
+    ``log_name``: the log's file name; the other arguments are those of :func:`open_run`.
+    """
+    lock, content, passed_over = open_run(folder, config, process, about, checkpoint, accept)
+    try:
+        log = RunLog(folder if process.is_main else None, log_name)
+        try:
+            introduce(config, process, log, lock, passed_over)
+            yield Opened(log, content, passed_over)
+        finally:
+            log.close()
+    finally:
+        if lock:
+            lock.release()
 
 
 def open_run(
@@ -173,6 +234,7 @@ def about(config: Any, process: Process) -> dict[str, Any]:
             "device": device_name(process.device),
             "threads": torch.get_num_threads(),
             "processes": process.world_size,
+            "launch": launch_id(),
         },
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
@@ -200,19 +262,24 @@ def device_name(device: torch.device) -> str:
 def introduce(config: Any, process: Process, log: RunLog, lock: Lock | None, passed_over: list[str]) -> None:
     """The first lines of a run's log: where it computes, and what the user should know of its folder and flags."""
     log.info("device %s, %d process(es)", device_name(process.device), process.world_size)
+    batch = config.batch_size * config.accum_steps * process.world_size
+    log.info("an update sees %d images: %d at a time, %d of these one after the other, in %d process(es)",
+             batch, config.batch_size, config.accum_steps, process.world_size)  # fmt: skip
     if lock and lock.former:
         log.warning("%s held this folder and has ended without a word: taken over", lock.former)
     for reason in passed_over:
         log.warning("%s", reason)
     if config.sync_bn and process.device.type == "cpu" and process.world_size > 1:
         log.warning("--sync_bn: PyTorch has it on GPUs only; each process goes on with its own statistics")
+    if config.use_apex and not has_apex():
+        log.warning("--use_apex: apex is not installed; PyTorch's own SyncBatchNorm takes its place")
 
 
 #: Flags that may differ between a run and its continuation.
 MAY_DIFFER = {
     "resume", "resume_name", "overwrite", "print_freq", "workers", "device", "threads", "name", "output_dir",
     "data_dir", "train_dir", "test_dir", "cell_file", "nats_table", "jobs", "grad_checkpointing", "checkpoint_minutes",
-    "on_nan", "max_bad_images",
+    "on_nan", "max_bad_images", "resume_or_start", "process_timeout", "dry_run",
 }  # fmt: skip
 
 

@@ -1,0 +1,148 @@
+"""What a run will need and take, from a few of its own steps on its own data: ``--dry_run``."""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from CyDAS.config import RetrainConfig
+from CyDAS.data.loaders import Batch, Batches
+from CyDAS.engine.cycle import CyclicSearch, Phase, steps_per_epoch
+from CyDAS.engine.supervised import Training, evaluate, train_epoch
+from CyDAS.utils.checkpoint import save_checkpoint
+from CyDAS.utils.distributed import Process, gather
+from CyDAS.utils.logs import RunLog
+from CyDAS.utils.profile import count_macs, count_parameters, peak_memory
+
+#: Steps of a rehearsal: the first, in which buffers are made and workers start, is not timed.
+STEPS = 3
+SILENT = RunLog(None)
+
+
+class FirstSteps(Batches):
+    """The first few batches of a loader's epoch, and how long each took from one to the next."""
+
+    def __init__(self, batches: Batches):
+        self.batches = batches
+        self.seconds: list[float] = []
+
+    def __len__(self) -> int:
+        return min(STEPS, len(self.batches))
+
+    def epoch(self, epoch: int = 0, steps: int | None = None, start: int = 0) -> Iterator[Batch]:
+        before = time.perf_counter()
+        for batch in self.batches.epoch(epoch, steps=len(self)):
+            yield batch
+            if batch[0].is_cuda:
+                torch.cuda.synchronize()
+            now = time.perf_counter()
+            self.seconds.append(now - before)
+            before = now
+
+    def mean(self) -> float:
+        """Seconds a step, without the first one where there are others."""
+        timed = self.seconds[1:] or self.seconds
+        return sum(timed) / len(timed)
+
+
+class Part(NamedTuple):
+    """One kind of work and how often it comes."""
+
+    name: str
+    seconds: float  #: one time
+    times: int
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.seconds:.4g} s, {self.times} times: {self.seconds * self.times:.4g} s"
+
+
+def estimate_search(search: CyclicSearch, train: Batches, val: Batches) -> list[str]:
+    """Rehearse every phase of a search that has not begun; returns lines that say what it needs. Nothing is kept."""
+    config, joint = search.config, search.joint
+    steps = steps_per_epoch(config.sample_ratio, min(len(train), len(val)))
+    cycles = config.search_iter - config.pretrain_epochs
+    rounds = {0: config.pretrain_epochs, config.pretrain_epochs: cycles}  # the first of a kind: how many there are
+    parts = []
+    joint.train()
+    for search.round, times in rounds.items():
+        phases = search.phases(search.round, train, val)
+        if search.round == config.pretrain_epochs and config.method == "cdarts":
+            parts.append(Part("start of a cycle", _seconds(search.start_cycle, SILENT), cycles))
+        for kind, phase in {phase.kind: phase for phase in phases}.items():
+            epochs = times * sum(other.kind == kind for other in phases)
+            parts.append(Part(f"step, {kind}", _rehearse(search, phase), steps * epochs))
+        parts.append(Part("checkpoint", _seconds(_save, {"search": search.state_dict()}), times * len(phases)))
+    parts.append(Part("pictures of a round", _seconds(_draw, search), config.search_iter))
+    macs = count_macs(joint, next(train.epoch(steps=1))[0].shape[1:])
+    size = f"both networks: {count_parameters(joint) / 1e6:.3f} M parameters, {macs / 1e6:.1f} M multiply-accumulates"
+    return [size, *_summary(parts, search.precision.device)]
+
+
+def _rehearse(search: CyclicSearch, phase: Phase) -> float:
+    """Seconds of a step."""
+    loaders = tuple(FirstSteps(loader) for loader in phase.loaders)
+    search.index = 0
+    search.epoch(phase._replace(loaders=loaders), min(map(len, loaders)), SILENT, _Nobody())
+    search.averages.reset()
+    return loaders[0].mean()
+
+
+class _Nobody:
+    """Whom a rehearsal tells of its steps."""
+
+    def end_step(self, search: CyclicSearch) -> None: ...
+
+
+def estimate_retrain(
+    training: Training, config: RetrainConfig, train: Batches, test: Batches, n_classes: int
+) -> list[str]:
+    """The same for a retraining."""
+    network, precision = training.network, training.precision
+    first, first_test = FirstSteps(train), FirstSteps(test)
+    train_epoch(
+        network, first, training.optimiser, config, n_classes, precision, 0, SILENT, training.state, training.guard,
+        lambda: None,
+    )  # fmt: skip
+    evaluate(network, first_test, precision)
+    state = {"model": network.state_dict(), "optimizer": training.optimiser.state_dict()}
+    return _summary(
+        [
+            Part("training step", first.mean(), len(train) * config.epochs),
+            Part("test step", first_test.mean(), len(test) * config.epochs),
+            Part("checkpoints of an epoch", 2 * _seconds(_save, state), config.epochs),
+        ],
+        precision.device,
+    )
+
+
+def _seconds(action: Callable, *arguments: Any) -> float:
+    start = time.perf_counter()
+    action(*arguments)
+    return time.perf_counter() - start
+
+
+def _save(content: dict[str, Any]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        save_checkpoint(Path(folder) / "checkpoint", content)
+
+
+def _draw(search: CyclicSearch) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        search.space.draw(search.space.discretise(search.joint), Path(folder), "round")
+
+
+def _summary(parts: list[Part], device: torch.device) -> list[str]:
+    """Every part, peak memory and the time of the whole; the slowest process and the largest one count."""
+    total = max(gather(sum(part.seconds * part.times for part in parts)))
+    memory = max(gather(peak_memory(device)))
+    where = "of the GPU" if device.type == "cuda" else "of a process"
+    whole = f"the whole run: {total:.0f} s ({total / 3600:.2f} h)"
+    return [*map(str, parts), f"peak memory {where}: {memory:.0f} MB", whole]
+
+
+def print_estimate(lines: list[str], process: Process) -> None:
+    if process.is_main:
+        print("\n".join(["dry run, nothing is written:", *lines]))

@@ -1,0 +1,140 @@
+"""The single updates of a search: which network sees which half of the data, and which parameters move.
+
+This file knows no cell. A *space* (see ``CyDAS.spaces``) builds the two networks and turns the architecture parameters
+into an architecture.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from CyDAS.config import SearchConfig
+from CyDAS.engine.guard import StepGuard
+from CyDAS.engine.losses import classification_loss, kd_loss, regulariser_strength
+from CyDAS.engine.optim import Figures, LossOf, Precision, SearchOptimisers, learn
+from CyDAS.models.joint import JointNetwork
+from CyDAS.utils.meters import top1
+
+
+class Space(Protocol):
+    """What the cycle needs of a search space. An architecture is opaque here."""
+
+    def discretise(self, joint: JointNetwork) -> Any: ...
+    def set_evaluation(self, joint: JointNetwork, architecture: Any) -> None: ...
+    def regulariser(self, joint: JointNetwork) -> Tensor: ...
+    def alpha_entropy(self, joint: JointNetwork) -> float: ...
+    def describe(self, architecture: Any) -> dict[str, int]: ...
+    def to_strings(self, architecture: Any) -> dict[str, str]: ...
+    def parse(self, entries: Any, stages: int, source: str) -> Any: ...
+
+
+class ValLosses(NamedTuple):
+    """The terms of the val update's loss, each as it enters the sum."""
+
+    cls: Tensor  #: (CE(S) + CE(E)) / loss_alpha
+    kd: Tensor  #: loss_alpha * KD(S, E)
+    reg: Tensor  #: the regulariser with its factor
+
+    @property
+    def total(self) -> Tensor:
+        return self.cls + self.kd + self.reg
+
+
+class SearchUpdates:
+    """Both networks, their optimisers, and the updates that move them. A batch is x [N, C, H, W] and y [N]."""
+
+    def __init__(self, space: Space, joint: JointNetwork, config: SearchConfig, precision: Precision):
+        self.space = space
+        self.joint = joint
+        self.config = config
+        self.precision = precision
+        self.optimisers = SearchOptimisers(joint, config)
+        self.guard = StepGuard(config.on_nan)
+
+    def val_losses(self, x: Tensor, y: Tensor, epoch: int) -> tuple[ValLosses, Figures]:
+        """The loss by which both networks learn from each other (paper eq. 5 and 6) and figures for the log.
+
+        ``epoch`` counts from the start of the search.
+        """
+        config = self.config
+        with self.precision.autocast():
+            search, evaluation = self.joint(x)
+        ce_search = classification_loss(search.logits, y)
+        ce_evaluation = classification_loss(evaluation.logits, y)
+        kd = kd_loss(search.kd_input, evaluation.kd_input, config.interactive_type, config.loss_T)
+        losses = ValLosses(
+            cls=(ce_search + ce_evaluation) / config.loss_alpha,
+            kd=config.loss_alpha * kd,
+            reg=self.regularisation(epoch),
+        )
+        figures = {
+            "val/loss_search": ce_search,
+            "val/loss_evaluation": ce_evaluation,
+            "val/loss_kd": losses.kd,
+            "val/loss_regulariser": losses.reg,
+            "val/top1_search": top1(search.logits, y),
+            "val/top1_evaluation": top1(evaluation.logits, y),
+        }
+        return losses, figures
+
+    def regularisation(self, epoch: int) -> Tensor:
+        config = self.config
+        if not config.regular:
+            return torch.zeros((), device=self.joint.ensemble_param.device)
+        strength = regulariser_strength(
+            epoch,
+            config.pretrain_epochs,
+            config.search_iter,
+            config.search_iter_epochs,
+            config.regular_ratio,
+            config.regular_coeff,
+        )
+        return strength * self.space.regulariser(self.joint)
+
+    def val_update(self, x: Tensor, y: Tensor, epoch: int) -> tuple[ValLosses, Figures]:
+        """Both networks on val: moves the evaluation network, stem, heads and the architecture parameters."""
+
+        def loss_of(x: Tensor, y: Tensor) -> tuple[Tensor, Figures]:
+            losses, figures = self.val_losses(x, y, epoch)
+            return losses.total, figures | losses._asdict()
+
+        optimisers = (self.optimisers.nas, self.optimisers.alpha)
+        figures = self._update(loss_of, x, y, optimisers, "val", apart=self.config.clip_apart)
+        losses = ValLosses(*(figures.pop(name) for name in ValLosses._fields))
+        return losses, figures
+
+    def train_update(self, x: Tensor, y: Tensor) -> Figures:
+        """The search network alone on train: moves its weights and the stem."""
+        return self._classify(x, y, "search", self.optimisers.w, "train")
+
+    def evaluation_update(self, x: Tensor, y: Tensor) -> Figures:
+        """The evaluation network alone on val: moves its weights and the stem."""
+        return self._classify(x, y, "evaluation", self.optimisers.nas, "warmup")
+
+    def alpha_update(self, x: Tensor, y: Tensor) -> Figures:
+        """The search network on val, as first-order DARTS has it: moves the architecture parameters alone."""
+        return self._classify(x, y, "search", self.optimisers.alpha, "val")
+
+    def _classify(self, x: Tensor, y: Tensor, network: str, optimiser: Optimizer, part: str) -> Figures:
+        def loss_of(x: Tensor, y: Tensor) -> tuple[Tensor, Figures]:
+            is_search = network == "search"
+            with self.precision.autocast():
+                outputs = self.joint(x, search=is_search, evaluation=not is_search, heads=False)
+            logits = (outputs.search if is_search else outputs.evaluation).logits
+            loss = classification_loss(logits, y)
+            return loss, {f"{part}/loss_{network}": loss, f"{part}/top1_{network}": top1(logits, y)}
+
+        return self._update(loss_of, x, y, [optimiser], part)
+
+    def _update(
+        self, loss_of: LossOf, x: Tensor, y: Tensor, optimisers: Sequence[Optimizer], part: str, apart: bool = False
+    ) -> Figures:
+        config = self.config
+        figures, norm = learn(
+            loss_of, x, y, config.accum_steps, optimisers, config.w_grad_clip, self.precision.scaler, apart,
+            self.guard.skips,
+        )  # fmt: skip
+        return figures | {f"{part}/gradient_norm": norm}
