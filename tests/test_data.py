@@ -1,6 +1,8 @@
 """Data: augmentation random per image, every image counted, order from the seed alone, clear errors."""
 
+import io
 import shutil
+import tarfile
 
 import numpy as np
 import pytest
@@ -242,3 +244,76 @@ def test_cifar_that_is_nowhere_says_where_to_put_it(tmp_path, monkeypatch):
     with pytest.raises(CydasError, match="cifar-10-batches-py of cifar-10-python.tar.gz there") as error:
         load_data(SearchConfig(dataset="cifar10", data_dir=tmp_path), ONE)
     assert str(tmp_path) in str(error.value)
+
+
+def test_the_search_may_cut_every_class_in_two_or_the_set_at_random(tmp_path):
+    make_folder(tmp_path, ("a", "b", "c"), images=5)
+    data = folder(tmp_path)
+    assert data.halves("index") == (range(7), range(7, 15))  # classes lie one after the other
+    for split in ("class", "random"):
+        train, val = data.halves(split, seed=3)
+        assert sorted([*train, *val]) == list(range(15)) and abs(len(train) - len(val)) == 1
+    train, val = data.halves("class")
+    for part in (train, val):
+        assert set(data.train_labels[part].bincount().tolist()) == {2, 3} or len(part) == 15
+    assert data.halves("random", seed=3) == data.halves("random", seed=3) != data.halves("random", seed=4)
+
+
+def make_shards(source, target, per_shard=4):
+    """The folder set as tar files of images and class numbers."""
+    for part in ("train", "val"):
+        (target / part).mkdir(parents=True)
+        images = sorted((source / part).glob("*/*.png"))
+        names = sorted({image.parent.name for image in images})
+        for number in range(0, len(images), per_shard):
+            with tarfile.open(target / part / f"{number:03d}.tar", "w") as archive:
+                for index, image in enumerate(images[number : number + per_shard]):
+                    label = str(names.index(image.parent.name)).encode()
+                    for kind, content in (("png", image.read_bytes()), ("cls", label)):
+                        member = tarfile.TarInfo(f"{number + index:06d}.{kind}")
+                        member.size = len(content)
+                        archive.addfile(member, io.BytesIO(content))
+    return target
+
+
+def test_shards_give_the_batches_of_the_folder_they_were_made_of(tmp_path):
+    files = folder(make_folder(tmp_path / "files"), workers=0, batch_size=4)
+    shards = folder(make_shards(tmp_path / "files", tmp_path / "shards"), workers=2, batch_size=4)
+    assert (shards.n_classes, shards.train_size) == (2, 6)
+    for one, other in (
+        (files.train_batches(range(6)).epoch(1), shards.train_batches(range(6)).epoch(1)),
+        (files.test_batches().epoch(), shards.test_batches().epoch()),
+    ):
+        for (x, y), (same_x, same_y) in zip(one, other, strict=True):
+            assert torch.equal(x, same_x) and torch.equal(y, same_y)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda shard: shard.write_bytes(b"nothing"), "no uncompressed tar file"),
+        (lambda shard: shard.write_bytes(shard.read_bytes()[:700]), "no uncompressed tar file"),
+        (lambda shard: tarfile.open(shard, "w").close(), "hold no images"),
+        (lambda shard: _write(shard, "1.png", b"x"), "sample 1 has no class"),
+        (lambda shard: _write(shard, "1.cls", b"0"), "has a class, but no image"),
+        (lambda shard: _write(shard, "1.cls", b"cat"), "no uncompressed tar file of images and classes"),
+    ],
+)
+def test_damaged_shards_are_named(tmp_path, damage, words):
+    make_shards(make_folder(tmp_path / "files", images=1), tmp_path / "shards")
+    damage(tmp_path / "shards/train/000.tar")
+    with pytest.raises(CydasError, match=words):
+        folder(tmp_path / "shards")
+
+
+def _write(shard, name, content):
+    with tarfile.open(shard, "w") as archive:
+        member = tarfile.TarInfo(name)
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+
+
+def test_an_update_of_several_batches_is_one_batch_of_the_loader(tmp_path):
+    data = load_data(SearchConfig(batch_size=8, accum_steps=3), ONE)
+    assert [len(y) for _, y in data.train_batches(range(50)).epoch()] == [24, 24, 2]
+    assert len(next(data.test_batches().epoch())[1]) == 8

@@ -363,3 +363,76 @@ def test_run_scripts_carry_the_published_settings_and_pass_flags_on(tmp_path, sc
     config, _ = parse(kind, "", flags)
     assert (ROOT / program).exists() and config.seed == 7
     assert {key: getattr(config, key) for key in expected} == expected
+
+
+def test_a_dry_run_says_what_the_run_will_need_and_writes_nothing(tmp_path, capsys):
+    run_search(tmp_path, "dry", "--dry_run")
+    text = capsys.readouterr().out
+    for word in ("M parameters", "multiply-accumulates", "step, warm-up", "step, evaluation warm-up", "step, joint"):
+        assert word in text
+    assert "peak memory" in text and "the whole run:" in text
+    # 48 images of 720 in each half, 2 steps an epoch: a warm-up round, 2 cycles of 2 epochs
+    assert ", 2 times" in text and text.count(", 4 times") >= 2
+    run_retrain(tmp_path, "dry", "--dry_run", "--cell_file", str(CELL), "--epochs", "3")
+    text = capsys.readouterr().out
+    assert "training step" in text and ", 18 times" in text and "test step" in text
+    assert not list(tmp_path.iterdir())
+
+
+def test_resume_or_start_starts_and_goes_on(tmp_path, monkeypatch):
+    from CyDAS.engine.cycle import CyclicSearch
+
+    whole = run_search(tmp_path, "whole")
+    original, left = CyclicSearch.train_update, [1]
+
+    def cut(self, *batch):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return original(self, *batch)
+
+    for steps in (1, 4):  # before the first checkpoint, and after one
+        left[0] = steps
+        with monkeypatch.context() as patch:
+            patch.setattr(CyclicSearch, "train_update", cut)
+            with pytest.raises(KeyboardInterrupt):
+                run_search(tmp_path, "cut", "--resume_or_start")
+    run = run_search(tmp_path, "cut", "--resume_or_start")
+    assert last_alphas(run)["alphas"] == last_alphas(whole)["alphas"]
+
+
+def test_a_restart_goes_on_in_its_own_folder_only(tmp_path, monkeypatch):
+    run_search(tmp_path, "first")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "another launch")
+    with pytest.raises(CydasError, match="holds an earlier run"):
+        run_search(tmp_path, "first")
+    record = tmp_path / "search/first/config.json"
+    content = json.loads(record.read_text())
+    content["machine"]["launch"] = "another launch"
+    record.write_text(json.dumps(content))
+    run_search(tmp_path, "first")  # goes on from its checkpoint, after which nothing is left to do
+    assert (tmp_path / "search/first/search.log").read_text().count("0 warm-up rounds and 0 cycles left") == 1
+
+
+def test_learning_rates_are_scaled_by_the_global_batch(tmp_path):
+    run = run_search(tmp_path, "scaled", "--scale_lr", "--reference_batch", "8", "--w_lr", "0.01", "--accum_steps", "2")
+    config = json.loads((run / "config.json").read_text())["config"]
+    assert config["w_lr"] == pytest.approx(0.04) and config["alpha_lr"] == 6e-4
+    assert "--w_lr 0.04: 0.01 times 4" in (run / "search.log").read_text()
+    assert "an update sees 32 images: 16 at a time, 2 of these one after the other" in (run / "search.log").read_text()
+    with pytest.raises(CydasError, match="--scale_lr needs --reference_batch"):
+        run_search(tmp_path, "x", "--scale_lr")
+
+
+def test_halves_without_common_classes_and_a_missing_apex_are_said(tmp_path):
+    from tests.test_data import make_folder
+
+    make_folder(tmp_path / "images", images=8)
+    flags = ["--dataset", "folder", "--data_dir", str(tmp_path / "images"), "--image_size", "32", "--workers", "0"]
+    flags += ["--model_type", "cifar", "--batch_size", "4", "--sample_ratio", "1"]
+    run = run_search(tmp_path, "sorted", *flags, "--use_apex")
+    log = (run / "search.log").read_text()
+    assert "train and val have only 0 of 2 classes in common: --split class" in log
+    assert log.count("--use_apex: apex is not installed") == 1
+    assert "in common" not in (run_search(tmp_path, "by_class", *flags, "--split", "class") / "search.log").read_text()

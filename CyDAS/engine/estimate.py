@@ -74,7 +74,11 @@ def estimate_search(search: CyclicSearch, train: Batches, val: Batches) -> list[
         for kind, phase in {phase.kind: phase for phase in phases}.items():
             epochs = times * sum(other.kind == kind for other in phases)
             parts.append(Part(f"step, {kind}", _rehearse(search, phase), steps * epochs))
-        parts.append(Part("checkpoint", _seconds(_save, {"search": search.state_dict()}), times * len(phases)))
+        parts.append(
+            Part(
+                f"checkpoint, {phases[-1].kind}", _seconds(_save, {"search": search.state_dict()}), times * len(phases)
+            )
+        )
     parts.append(Part("pictures of a round", _seconds(_draw, search), config.search_iter))
     macs = count_macs(joint, next(train.epoch(steps=1))[0].shape[1:])
     size = f"both networks: {count_parameters(joint) / 1e6:.3f} M parameters, {macs / 1e6:.1f} M multiply-accumulates"
