@@ -107,7 +107,8 @@ class SearchProgress:
 
     def end_round(self, search: CyclicSearch) -> None:
         if self.keeper.process.is_main:  # before the checkpoint, after which this round does not end again
-            self.keeper.try_to("the round's results are not all kept", show, search, self.folder, self.log, self.table)
+            where = self.about, self.folder, self.log, self.table
+            self.keeper.try_to("the round's results are not all kept", show, search, *where)
         self._save(search)
         if search.round < search.config.search_iter and self.keeper.must_stop():
             self.keeper.stop()
@@ -135,7 +136,7 @@ def check_search(config: SearchConfig, content: dict[str, Any], path: Path) -> N
         _ = content["search"]["round"], content["processes"]
 
 
-def show(search: CyclicSearch, folder: Path, log: RunLog, table: NatsTable | None) -> None:
+def show(search: CyclicSearch, about: dict, folder: Path, log: RunLog, table: NatsTable | None) -> None:
     """What the alphas now say: to the log, TensorBoard, ``alphas/`` and ``cells/``."""
     space, joint = search.space, search.joint
     architecture = space.discretise(joint)
@@ -151,7 +152,7 @@ def show(search: CyclicSearch, folder: Path, log: RunLog, table: NatsTable | Non
         log.info("round %d: %s; in the benchmark: %s", search.round, known.arch, known)
         log.scalars({f"benchmark/{key}": value for key, value in known.accuracies.items()}, search.step)
         found["benchmark"] = known.as_dict()
-    write_json(folder / "alphas" / f"{name}.json", found)
+    write_json(folder / "alphas" / f"{name}.json", found | {"about": about})
     space.draw(architecture, folder / "cells", name)
 
 

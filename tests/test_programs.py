@@ -38,7 +38,9 @@ def run_retrain(folder, name, *flags):
 
 
 def last_alphas(run):
-    return json.loads((run / "alphas" / "round_003.json").read_text())
+    found = json.loads((run / "alphas" / "round_003.json").read_text())
+    assert found.pop("about")["config"]["name"] == run.name
+    return found
 
 
 @pytest.fixture(scope="module")
