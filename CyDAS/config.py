@@ -163,6 +163,8 @@ class SearchConfig(TrainingConfig):
             )
         if self.nats_table and self.space != "nats":
             raise CydasError("--nats_table knows the cells of --space nats only")
+        if self.seeds and self.dry_run:
+            raise CydasError("--dry_run rehearses one search: leave out --seeds")
         if self.seeds and (len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0):
             raise CydasError(f"--seeds must be different numbers of at least 0, not {self.seeds}")
 

@@ -22,9 +22,9 @@ from CyDAS.engine.supervised import Training, evaluate, train_epoch
 from CyDAS.spaces import check_genotype, load_architecture, make_space
 from CyDAS.utils import run
 from CyDAS.utils.checkpoint import refusing
-from CyDAS.utils.distributed import Process, copy_from_main, place, stop_process
+from CyDAS.utils.distributed import Process, copy_from_main, gather, place, stop_process
 from CyDAS.utils.errors import CydasError, run_program
-from CyDAS.utils.files import write_json
+from CyDAS.utils.files import previous, write_json
 from CyDAS.utils.keeper import Keeper
 from CyDAS.utils.logs import RunLog
 from CyDAS.utils.profile import count_macs, count_parameters
@@ -76,15 +76,19 @@ def retrain_once(
     if config.dry_run:
         print_estimate([size, *estimate_retrain(training, config, train, test, data.n_classes)], process)
         return
+    path = folder / Path(config.resume_name).name
     resume_file = run.find_file(config.resume_name, folder)
-    run.choose_resume(config, folder, resume_file)
+    if run.is_repeated(config, folder):
+        # Begun from elsewhere, it goes on from its own checkpoint once it has one.
+        has_own = gather(path.exists() or previous(path).exists())[0]
+        resume_file = path if has_own else resume_file
+        run.choose_resume(config, folder, resume_file)
     about = run.about(config, process)
     accept = partial(check_training, config, architecture)
     content = {
         "config": run.plain(config), "genotype": space.to_strings(architecture), "n_classes": data.n_classes,
         "about": about,
     }  # fmt: skip
-    path = folder / Path(config.resume_name).name
     own = path.resolve() == resume_file.resolve()
     again = [] if own else ["--resume_name", path.name]
     with run.opened(folder, config, process, about, resume_file, accept, "retrain.log") as opened:

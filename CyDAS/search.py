@@ -57,7 +57,8 @@ def search_once(config: SearchConfig, process: Process, folder: Path, table: Nat
         print_estimate(estimate_search(search, train, val), process)
         return
     path = folder / CHECKPOINT
-    run.choose_resume(config, folder, path)
+    if run.is_repeated(config, folder):
+        run.choose_resume(config, folder, path)
     about = run.about(config, process)
     accept = partial(check_search, config)
     with run.opened(folder, config, process, about, path, accept, "search.log") as (log, checkpoint, passed_over):

@@ -31,6 +31,11 @@ launch() {
       echo "NNODES=$nodes needs MASTER_ADDR, the address of machine 0, and NODE_RANK, the number of this one" >&2
       exit 2
     fi
+    if [ "$restarts" -gt 0 ] && [ -z "${RUN_ID:-}" ]; then
+      echo "MAX_RESTARTS=$restarts on several machines needs RUN_ID, a name that is new in every launch" >&2
+      exit 2
+    fi
+    export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 # else processes that start again find the addresses of dead ones
     meeting=(--nnodes "$nodes" --rdzv_backend c10d --rdzv_endpoint "$MASTER_ADDR:${MASTER_PORT:-29500}"
       --rdzv_id "${RUN_ID:-none}" --rdzv_conf "is_host=$([ "$NODE_RANK" -eq 0 ] && echo true || echo false)")
   fi

@@ -293,6 +293,8 @@ def test_shards_give_the_batches_of_the_folder_they_were_made_of(tmp_path):
     [
         (lambda shard: shard.write_bytes(b"nothing"), "no uncompressed tar file"),
         (lambda shard: shard.write_bytes(shard.read_bytes()[:700]), "no uncompressed tar file"),
+        (lambda shard: shard.write_bytes(shard.read_bytes()[: shard.read_bytes().rindex(b"000001.cls")]), "it ends"),
+        (lambda shard: shard.write_bytes(shard.read_bytes().replace(b"000001.cls", b"\xff" * 10)), "is damaged"),
         (lambda shard: tarfile.open(shard, "w").close(), "hold no images"),
         (lambda shard: _write(shard, "1.png", b"x"), "sample 1 has no class"),
         (lambda shard: _write(shard, "1.cls", b"0"), "has a class, but no image"),
@@ -311,6 +313,15 @@ def _write(shard, name, content):
         member = tarfile.TarInfo(name)
         member.size = len(content)
         archive.addfile(member, io.BytesIO(content))
+
+
+def test_a_sample_that_comes_twice_is_named(tmp_path):
+    make_shards(make_folder(tmp_path / "files"), tmp_path / "shards")
+    shard = tmp_path / "shards/train/000.tar"
+    with tarfile.open(shard, "a") as archive:
+        archive.addfile(tarfile.TarInfo("000001.png"), io.BytesIO())
+    with pytest.raises(CydasError, match="sample 000001 comes twice"):
+        folder(tmp_path / "shards")
 
 
 def test_an_update_of_several_batches_is_one_batch_of_the_loader(tmp_path):

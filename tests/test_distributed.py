@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -139,3 +140,27 @@ def test_a_dead_process_ends_the_run_soon_and_says_so(tmp_path):
     errors = process.communicate(timeout=60)[1]
     assert process.returncode != 0 and time.monotonic() - start < 60
     assert "process 0 has lost another process of this run" in errors
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs Linux's /proc to find a worker")
+def test_a_process_that_dies_on_one_of_two_machines_is_started_again_with_the_others(
+    undisturbed, tmp_path, monkeypatch
+):
+    """Two launchers stand for the machines. The one whose worker lives on does not count a restart."""
+    monkeypatch.setitem(ENVIRONMENT, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")  # as scripts/launch.sh has it
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    meeting = ["--nnodes", "2", "--rdzv_backend", "c10d", "--rdzv_endpoint", f"127.0.0.1:{port}", "--rdzv_id", "test"]
+    machines = []
+    for host in ("true", "false"):
+        torchrun = [*TORCHRUN[:3], *meeting, "--rdzv_conf", f"is_host={host}", "--nproc_per_node", "1"]
+        machines.append(start_search(tmp_path, restarts=1, torchrun=torchrun))
+    run = tmp_path / "search/default"
+    log = run / "search.log"
+    wait_for(lambda: log.exists() and "cycle 1/2, joint 1/1 [5/" in log.read_text(), machines[0])
+    os.kill(next(pid for pid in (worker(m.pid, 1) for m in machines) if pid), signal.SIGKILL)
+    for machine in machines:
+        assert machine.wait(300) == 0, machine.communicate()
+    alphas = [json.loads((folder / "alphas/round_003.json").read_text())["alphas"] for folder in (undisturbed, run)]
+    assert alphas[0] == alphas[1] and log.read_text().count("device cpu") == 2

@@ -438,3 +438,15 @@ def test_halves_without_common_classes_and_a_missing_apex_are_said(tmp_path):
     assert "train and val have only 0 of 2 classes in common: --split class" in log
     assert log.count("--use_apex: apex is not installed") == 1
     assert "in common" not in (run_search(tmp_path, "by_class", *flags, "--split", "class") / "search.log").read_text()
+
+
+def test_resume_or_start_deletes_no_checkpoint(tmp_path):
+    run = run_retrain(tmp_path, "done", "--cell_file", str(CELL), "--epochs", "1")
+    with pytest.raises(CydasError, match="holds an earlier run"):
+        run_retrain(tmp_path, "done", "--cell_file", str(CELL), "--resume_or_start", "--resume_name", "typo.pth.tar")
+    assert (run / "last.pth.tar").exists()
+
+
+def test_a_dry_run_of_several_seeds_is_refused(tmp_path):
+    with pytest.raises(CydasError, match="leave out --seeds"):
+        run_search(tmp_path, "x", "--seeds", "1", "2", "--dry_run")

@@ -119,7 +119,8 @@ class ImagesInFolders(DataSet):
         self._test = open_folder(config.test_dir or root / "val", "--test_dir")
         if with_training and self._train.classes != self._test.classes:
             differing = sorted(set(self._train.classes) ^ set(self._test.classes))
-            raise CydasError(f"{self._train.root} and {self._test.root} differ in their class folders: {differing[0]}")
+            first = differing[0] if differing else "their order"
+            raise CydasError(f"{self._train.root} and {self._test.root} differ in their class folders: {first}")
         self.n_classes = len(self._test.classes)
         self._auto_augment = config.use_aa
         self._train_options, self._test_options = loader_options(
@@ -173,7 +174,7 @@ def open_folder(folder: Path, flag: str) -> datasets.ImageFolder | ShardedImages
     """
     if not folder.is_dir():
         raise CydasError(f"{flag}: there is no folder {folder}; it must hold one folder of images per class")
-    if any(folder.glob("*.tar")):
+    if any(folder.glob("*.tar")) and not any(path.is_dir() for path in folder.iterdir()):
         return ShardedImages(folder, _decode)
     try:
         images = datasets.ImageFolder(str(folder), loader=_read_image)

@@ -47,7 +47,6 @@ class ShardedImages(Dataset):
         self.classes = [str(label) for label in labels]
         self.targets = [number[sample.label] for sample in self.samples]
         self._decode = decode
-        self._files: dict[Path, int] = {}
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -55,10 +54,9 @@ class ShardedImages(Dataset):
     def __getitem__(self, index: int) -> tuple[Any, int]:
         sample = self.samples[index]
         try:
-            if sample.shard not in self._files:
-                self._files[sample.shard] = os.open(sample.shard, os.O_RDONLY)
-            # pread has no position of its own that processes sharing the file could move
-            content = os.pread(self._files[sample.shard], sample.size, sample.offset)
+            with open(sample.shard, "rb") as file:  # there may be more shards than a process may keep open
+                file.seek(sample.offset)
+                content = file.read(sample.size)
         except OSError as error:
             raise CydasError(f"cannot read {sample.shard}: {error.strerror}") from None
         return self._decode(content, f"{sample.key} in {sample.shard}"), self.targets[index]
@@ -70,12 +68,18 @@ def _samples(shard: Path) -> Iterator[Sample]:
     try:
         with tarfile.open(shard, "r:") as archive:
             for member in archive:
-                key, _, kind = os.path.basename(member.name).lower().partition(".")
-                key = os.path.join(os.path.dirname(member.name), key)
+                key, _, kind = os.path.basename(member.name).partition(".")
+                key, kind = os.path.join(os.path.dirname(member.name), key), kind.lower()
+                if member.isfile() and key in (images if kind in IMAGES else labels if kind == "cls" else ()):
+                    raise CydasError(f"{shard}: sample {key} comes twice")
                 if member.isfile() and kind in IMAGES:
                     images[key] = member
                 elif member.isfile() and kind == "cls":
                     labels[key] = int(archive.extractfile(member).read(LABEL_BYTES))
+            with open(shard, "rb") as file:  # tarfile takes a cut or damaged header for the end
+                file.seek(archive.offset)
+                if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                    raise tarfile.ReadError(f"it ends, or is damaged, at byte {archive.offset}")
     except (tarfile.TarError, OSError, ValueError) as error:
         raise CydasError(f"{shard} is no uncompressed tar file of images and classes: {error}") from None
     if images.keys() != labels.keys():

@@ -19,7 +19,6 @@ from CyDAS.utils.profile import count_macs, count_parameters, peak_memory
 
 #: Steps of a rehearsal: the first, in which buffers are made and workers start, is not timed.
 STEPS = 3
-SILENT = RunLog(None)
 
 
 class FirstSteps(Batches):
@@ -70,7 +69,7 @@ def estimate_search(search: CyclicSearch, train: Batches, val: Batches) -> list[
     for search.round, times in rounds.items():
         phases = search.phases(search.round, train, val)
         if search.round == config.pretrain_epochs and config.method == "cdarts":
-            parts.append(Part("start of a cycle", _seconds(search.start_cycle, SILENT), cycles))
+            parts.append(Part("start of a cycle", _seconds(search.start_cycle, RunLog(None)), cycles))
         for kind, phase in {phase.kind: phase for phase in phases}.items():
             epochs = times * sum(other.kind == kind for other in phases)
             parts.append(Part(f"step, {kind}", _rehearse(search, phase), steps * epochs))
@@ -89,7 +88,7 @@ def _rehearse(search: CyclicSearch, phase: Phase) -> float:
     """Seconds of a step."""
     loaders = tuple(FirstSteps(loader) for loader in phase.loaders)
     search.index = 0
-    search.epoch(phase._replace(loaders=loaders), min(map(len, loaders)), SILENT, _Nobody())
+    search.epoch(phase._replace(loaders=loaders), min(map(len, loaders)), RunLog(None), _Nobody())
     search.averages.reset()
     return loaders[0].mean()
 
@@ -107,8 +106,8 @@ def estimate_retrain(
     network, precision = training.network, training.precision
     first, first_test = FirstSteps(train), FirstSteps(test)
     train_epoch(
-        network, first, training.optimiser, config, n_classes, precision, 0, SILENT, training.state, training.guard,
-        lambda: None,
+        network, first, training.optimiser, config, n_classes, precision, 0, RunLog(None), training.state,
+        training.guard, lambda: None,
     )  # fmt: skip
     evaluate(network, first_test, precision)
     state = {"model": network.state_dict(), "optimizer": training.optimiser.state_dict()}
@@ -149,4 +148,4 @@ def _summary(parts: list[Part], device: torch.device) -> list[str]:
 
 def print_estimate(lines: list[str], process: Process) -> None:
     if process.is_main:
-        print("\n".join(["dry run, nothing is written:", *lines]))
+        print("\n".join(["dry run, no run is written:", *lines]))

@@ -47,8 +47,26 @@ def start_process(device: str, timeout: float) -> Process:
             raise CydasError(f"process {local_rank} of this host has no GPU: there are {torch.cuda.device_count()}")
         torch.cuda.set_device(local_rank)
     if world_size > 1:
-        dist.init_process_group("nccl" if use_gpu else "gloo", timeout=timedelta(seconds=timeout))
+        wait = timedelta(seconds=timeout)
+        dist.init_process_group(
+            "nccl" if use_gpu else "gloo", store=_store(wait), rank=rank, world_size=world_size, timeout=wait
+        )
     return Process(rank, world_size, torch.device("cuda", local_rank) if use_gpu else torch.device("cpu"))
+
+
+def _store(wait: timedelta) -> dist.Store:
+    """Where processes leave their addresses for each other, as torchrun's environment says.
+
+    torchrun keeps its own store over restarts and with it the addresses of the dead, so every attempt gets its own
+    part of it. Attempts are counted alike on one machine only: on several, TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 makes
+    torchrun have a new store for each.
+    """
+    environment = os.environ
+    host, port, size = environment["MASTER_ADDR"], int(environment["MASTER_PORT"]), int(environment["WORLD_SIZE"])
+    if environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return dist.TCPStore(host, port, size, environment["RANK"] == "0", wait)
+    store = dist.TCPStore(host, port, size, False, wait)
+    return dist.PrefixStore(f"attempt_{environment['TORCHELASTIC_RESTART_COUNT']}", store)
 
 
 def stop_process() -> None:
@@ -66,6 +84,8 @@ def _together() -> Iterator[None]:
     """A message between processes. Raises :class:`CydasError` where another process has gone."""
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:  # gloo raises at once; NCCL's own watchdog ends the process after the time-out
         reason = str(error).splitlines()[0]
         raise CydasError(

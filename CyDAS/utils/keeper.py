@@ -20,6 +20,8 @@ from CyDAS.utils.logs import RunLog
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 #: Several processes agree on what to do every so many steps only: it costs a message.
 AGREE_EVERY = 10
+#: Under torchrun one signal may come twice, from torchrun and from a scheduler: so many seconds it is the same one.
+ECHO = 5.0
 
 
 class Keeper:
@@ -38,6 +40,7 @@ class Keeper:
         self._seconds = minutes * 60
         self._saved_at = time.monotonic()
         self._signal = 0
+        self._told_at: float | None = None  #: when the first signal came, under torchrun
         self._steps = 0
         self._failure: str | None = None
         self._handlers: dict[int, Any] = {}
@@ -52,8 +55,17 @@ class Keeper:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        for known in SIGNALS:  # the next one acts as if nobody listened
-            signal.signal(known, signal.SIG_DFL)
+        now = time.monotonic()
+        if self._told_at is not None:
+            if now - self._told_at >= ECHO:
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)
+            return
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            self._told_at = now
+        else:
+            for known in SIGNALS:  # the next one acts as if nobody listened
+                signal.signal(known, signal.SIG_DFL)
         self._signal = number
         if self.process.is_main:
             name = signal.Signals(number).name

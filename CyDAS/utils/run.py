@@ -19,7 +19,7 @@ import torch
 import torchvision
 
 import CyDAS
-from CyDAS.utils.checkpoint import load_newest, refusing
+from CyDAS.utils.checkpoint import load_newest
 from CyDAS.utils.distributed import Process, gather, has_apex, start_process
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.files import previous, read_json, write_json
@@ -104,23 +104,34 @@ def prepare_folder(folder: Path, resume: bool, overwrite: bool) -> Lock:
         raise CydasError(f"cannot use the folder {folder}: {error.strerror}") from None
 
 
-def choose_resume(config: Any, folder: Path, checkpoint: Path) -> None:
-    """Set ``--resume`` where the run is to go on by itself: with ``--resume_or_start``, or started again by torchrun.
+def is_repeated(config: Any, folder: Path) -> bool:
+    """Whether the run is to go on by itself: with ``--resume_or_start``, or started again by torchrun.
 
-    Without a checkpoint it starts anew; what a start that was cut off has left in the folder is deleted then.
+    The same on all processes, each of which must call it: torchrun counts a restart only where a process has died.
     """
-    if config.resume or not (config.resume_or_start or _is_restart(folder)):
+    restarts = gather(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)))
+    return config.resume_or_start or (any(restarts) and gather(_is_own(folder))[0])
+
+
+def choose_resume(config: Any, folder: Path, checkpoint: Path) -> None:
+    """Set ``--resume`` for a repeated run where the main process sees a checkpoint; else it starts anew.
+
+    What a start that was cut off has left in the folder is then deleted, but not if any checkpoint is in it.
+    """
+    if config.resume:
         return
-    config.resume = checkpoint.exists() or previous(checkpoint).exists()
-    config.overwrite |= not config.resume
+    has_own, has_any = gather((checkpoint.exists() or previous(checkpoint).exists(), any(folder.glob("*.pth.tar*"))))[0]
+    config.resume = has_own
+    config.overwrite |= not has_any
 
 
-def _is_restart(folder: Path) -> bool:
-    """Whether torchrun has started this process again, and the folder is this run's own."""
-    if not int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) or not (folder / RECORD).exists():
+def _is_own(folder: Path) -> bool:
+    """Whether the folder is that of this launch of torchrun."""
+    try:
+        record = read_json(folder / RECORD, "record")
+        return launch_id() is not None and record["machine"].get("launch") == launch_id()
+    except (CydasError, KeyError, TypeError, AttributeError):
         return False
-    with refusing(f"{folder / RECORD} is not the record of a run"):
-        return launch_id() is not None and read_json(folder / RECORD, "record")["machine"].get("launch") == launch_id()
 
 
 def launch_id() -> str | None:
@@ -188,13 +199,21 @@ def open_run(
     except CydasError as error:
         problem = str(error)
     problems = [text for text in gather(problem) if text]
-    if not problems and len(set(gather(tuple(passed_over)))) > 1:
+    if not problems and len(set(gather((tuple(passed_over), _position(content))))) > 1:
         problems = [f"the processes read different checkpoints: {checkpoint} must be the same file for all of them"]
     if problems:
         if lock:
             lock.release(ended=False)
         raise CydasError(problems[0])
     return lock, content, passed_over
+
+
+def _position(content: dict[str, Any] | None) -> tuple | None:
+    """How far a checkpoint's run had come: (steps of a search, epochs of a retraining, steps of its epoch)."""
+    if content is None:
+        return None
+    search, first = content.get("search", {}), content["processes"][0]
+    return search.get("step"), content.get("epoch"), first.get("epoch", {}).get("index")
 
 
 def _clear(folder: Path, content: list[Path], resume: bool, overwrite: bool) -> None:
@@ -280,6 +299,7 @@ MAY_DIFFER = {
     "resume", "resume_name", "overwrite", "print_freq", "workers", "device", "threads", "name", "output_dir",
     "data_dir", "train_dir", "test_dir", "cell_file", "nats_table", "jobs", "grad_checkpointing", "checkpoint_minutes",
     "on_nan", "max_bad_images", "resume_or_start", "process_timeout", "dry_run",
+    "reference_batch", "scale_lr",
 }  # fmt: skip
 
 
