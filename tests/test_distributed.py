@@ -68,9 +68,9 @@ def test_batches_one_after_the_other_make_the_update_of_one():
     assert torch.allclose(*figures, rtol=1e-9)
 
 
-def start_search(folder, *flags, restarts=0):
+def start_search(folder, *flags, restarts=0, torchrun=TORCHRUN):
     command = [
-        *TORCHRUN,
+        *torchrun,
         "--max_restarts",
         str(restarts),
         "CyDAS/search.py",

@@ -164,7 +164,9 @@ def _decode(content: bytes, name: str) -> Image.Image:
                 image = Image.fromarray((pixels / (257 if pixels.max() > 255 else 1)).clip(0, 255).astype(np.uint8))
             return image.convert("RGB")
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
-        raise CydasError(f"cannot read the image {name}: {error}") from None
+        # Pillow's own words name the buffer, differently each time
+        reason = "it is none that Pillow knows" if isinstance(error, UnidentifiedImageError) else error
+        raise CydasError(f"cannot read the image {name}: {reason}") from None
 
 
 def open_folder(folder: Path, flag: str) -> datasets.ImageFolder | ShardedImages:
