@@ -12,7 +12,7 @@ import CyDAS  # noqa: F401  before torch: it says how long waiting threads spin
 from functools import partial
 from typing import Any
 
-from CyDAS.config import RetrainConfig, parse
+from CyDAS.config import RetrainConfig
 from CyDAS.data import ImagesInFolders, load_data
 from CyDAS.data.loaders import Batches
 from CyDAS.engine.estimate import estimate_retrain, print_estimate
@@ -21,13 +21,16 @@ from CyDAS.engine.optim import Precision, retrain_lr, scale_learning_rates, sgd
 from CyDAS.engine.supervised import Training, evaluate, train_epoch
 from CyDAS.spaces import check_genotype, load_architecture, make_space
 from CyDAS.utils import run
+from CyDAS.utils.about import how_made
 from CyDAS.utils.checkpoint import refusing
-from CyDAS.utils.distributed import Process, copy_from_main, gather, place, stop_process
+from CyDAS.utils.distributed import Process, copy_from_main, place, stop_process
 from CyDAS.utils.errors import CydasError, run_program
-from CyDAS.utils.files import previous, write_json
+from CyDAS.utils.files import write_json
+from CyDAS.utils.flags import parse, plain
 from CyDAS.utils.keeper import Keeper
 from CyDAS.utils.logs import RunLog
 from CyDAS.utils.profile import count_macs, count_parameters
+from CyDAS.utils.resume import check_continuation, choose_checkpoint, find_file
 
 #: Published rule for CIFAR: below so many parameters (without auxiliary head), (weight decay, drop path).
 SIZE_RULE = ((3.0e6, (3e-4, 0.2)), (3.5e6, (3e-4, 0.3)), (float("inf"), (5e-4, 0.3)))
@@ -77,16 +80,11 @@ def retrain_once(
         print_estimate([size, *estimate_retrain(training, config, train, test, data.n_classes)], process)
         return
     path = folder / Path(config.resume_name).name
-    resume_file = run.find_file(config.resume_name, folder)
-    if run.is_repeated(config, folder):
-        # Begun from elsewhere, it goes on from its own checkpoint once it has one.
-        has_own = gather(path.exists() or previous(path).exists())[0]
-        resume_file = path if has_own else resume_file
-        run.choose_resume(config, folder, resume_file)
-    about = run.about(config, process)
+    resume_file = choose_checkpoint(config, folder, path, find_file(config.resume_name, folder))
+    about = how_made(config, process)
     accept = partial(check_training, config, architecture)
     content = {
-        "config": run.plain(config), "genotype": space.to_strings(architecture), "n_classes": data.n_classes,
+        "config": plain(config), "genotype": space.to_strings(architecture), "n_classes": data.n_classes,
         "about": about,
     }  # fmt: skip
     own = path.resolve() == resume_file.resolve()
@@ -131,7 +129,7 @@ def train_all(
 
     while training.epoch < config.epochs:
         epoch = training.epoch
-        batch = config.batch_size * config.accum_steps * process.world_size
+        batch = config.global_batch(process.world_size)
         rate = retrain_lr(config.lr, epoch, config.epochs, config.warmup_epochs, batch)
         for group in optimiser.param_groups:
             group["lr"] = rate
@@ -168,7 +166,7 @@ def check_training(config: RetrainConfig, architecture: Any, content: dict[str, 
     """Raise :class:`CydasError` where a checkpoint is not one of a training of this architecture with these flags."""
     with refusing(f"checkpoint {path} is not one to resume a training from"):
         check_genotype(content, architecture, config, path)
-        run.check_continuation(content["config"], config, path, "epochs")
+        check_continuation(content["config"], config, path, "epochs")
         if config.epochs < content["config"]["epochs"]:
             raise CydasError(f"checkpoint {path} is of {content['config']['epochs']} epochs: --epochs may only grow")
         _ = content["optimizer"], content["processes"]

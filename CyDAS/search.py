@@ -11,7 +11,7 @@ if __package__ in (None, ""):  # started as a file: the package lies one level u
 import CyDAS  # noqa: F401  before torch: it says how long waiting threads spin
 
 # isort: split
-from CyDAS.config import SearchConfig, parse
+from CyDAS.config import SearchConfig
 from CyDAS.data import load_data
 from CyDAS.engine.cycle import CyclicSearch
 from CyDAS.engine.estimate import estimate_search, print_estimate
@@ -19,14 +19,17 @@ from CyDAS.engine.optim import Precision, scale_learning_rates
 from CyDAS.engine.seeds import CHECKPOINT, RESULT, search_with_seeds
 from CyDAS.spaces import make_space
 from CyDAS.utils import run
+from CyDAS.utils.about import how_made
 from CyDAS.utils.checkpoint import process_states, refusing, set_process_state
 from CyDAS.utils.distributed import Process, copy_from_main, place, stop_process
 from CyDAS.utils.errors import run_program
 from CyDAS.utils.files import read_json, write_json
+from CyDAS.utils.flags import parse
 from CyDAS.utils.keeper import Keeper
 from CyDAS.utils.logs import RunLog
 from CyDAS.utils.nats_table import NatsTable
 from CyDAS.utils.profile import count_parameters
+from CyDAS.utils.resume import check_continuation, choose_checkpoint
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -57,9 +60,8 @@ def search_once(config: SearchConfig, process: Process, folder: Path, table: Nat
         print_estimate(estimate_search(search, train, val), process)
         return
     path = folder / CHECKPOINT
-    if run.is_repeated(config, folder):
-        run.choose_resume(config, folder, path)
-    about = run.about(config, process)
+    choose_checkpoint(config, folder, path, path)
+    about = how_made(config, process)
     accept = partial(check_search, config)
     with run.opened(folder, config, process, about, path, accept, "search.log") as (log, checkpoint, passed_over):
         for line in scaled:
@@ -133,7 +135,7 @@ def finish(search: CyclicSearch, about: dict, folder: Path, log: RunLog, table: 
 def check_search(config: SearchConfig, content: dict[str, Any], path: Path) -> None:
     """Raise :class:`CydasError` where a checkpoint is not one of a search with these flags."""
     with refusing(f"checkpoint {path} is not one of this search"):
-        run.check_continuation(content["about"]["config"], config, path)
+        check_continuation(content["about"]["config"], config, path)
         _ = content["search"]["round"], content["processes"]
 
 

@@ -13,7 +13,7 @@ import CyDAS  # noqa: F401  before torch: it says how long waiting threads spin
 import torch
 from torch import Tensor, nn
 
-from CyDAS.config import EvaluationConfig, parse, take_over
+from CyDAS.config import EvaluationConfig
 from CyDAS.data import load_data
 from CyDAS.engine.optim import Precision
 from CyDAS.engine.supervised import evaluate
@@ -24,7 +24,9 @@ from CyDAS.utils import run
 from CyDAS.utils.checkpoint import load_checkpoint, load_weights
 from CyDAS.utils.distributed import place, stop_process
 from CyDAS.utils.errors import CydasError, run_program
+from CyDAS.utils.flags import parse, take_over
 from CyDAS.utils.profile import count_macs
+from CyDAS.utils.resume import find_file
 
 #: Settings of the network and its data that a test takes from the checkpoint unless they are given.
 FROM_CHECKPOINT = (
@@ -35,7 +37,7 @@ FROM_CHECKPOINT = (
 
 def main(arguments: list[str] | None = None) -> None:
     config, given = parse(EvaluationConfig, "Evaluate a checkpoint on all test images.", arguments)
-    path = run.find_file(config.resume_name, config.output_dir / "retrain" / config.name)
+    path = find_file(config.resume_name, config.output_dir / "retrain" / config.name)
     content = load_checkpoint(path)
     take_over(config, given, content.get("config"), FROM_CHECKPOINT)
     weights = content.get("model_main", content)  # published checkpoints are bare state dicts

@@ -9,12 +9,11 @@ import re
 import subprocess
 import sys
 import time
-from datetime import datetime, timezone
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.speed import machine
+from benchmarks.speed import record
 from CyDAS.utils.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -65,9 +64,7 @@ def main() -> None:
             "peak_mb": {"estimated": memory, "measured": peak, "ratio": memory / peak},
         }
         print(name, results[name], flush=True)
-    about = {"command": ["python", *sys.argv], "seed": 0, "machine": machine()}
-    about["date"] = datetime.now(timezone.utc).date().isoformat()
-    write_json(ROOT / "benchmarks/results/estimates.json", about | {"results": results})
+    write_json(ROOT / "benchmarks/results/estimates.json", record() | {"results": results})
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ import CyDAS  # noqa: F401  before torch: it says how long waiting threads spin
 # isort: split
 import torch
 
-from benchmarks.speed import machine
+from benchmarks.speed import record
 from CyDAS.utils import checkpoint as checkpoints
 from CyDAS.utils.checkpoint import load_checkpoint
 from CyDAS.utils.errors import CydasError
@@ -276,8 +276,7 @@ def main() -> None:
     rows = {f: {"tried": len(o), "survived": sum(o), "lost": len(o) - sum(o)} for f, o in table.items()}
     for fault, row in rows.items():
         print(f"{fault:55} tried {row['tried']:3} survived {row['survived']:3} lost {row['lost']}")
-    about = {"command": ["python", *sys.argv], "seed": 0, "machine": machine()}
-    write_json(options.output, about | {"date": datetime.now(timezone.utc).date().isoformat(), "faults": rows})
+    write_json(options.output, record() | {"faults": rows})
 
 
 if __name__ == "__main__":

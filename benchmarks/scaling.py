@@ -14,7 +14,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -25,7 +24,7 @@ import CyDAS  # noqa: F401  before torch: it says how long waiting threads spin
 import torch
 import torch.distributed as dist
 
-from benchmarks.speed import machine, retrain, search_step
+from benchmarks.speed import record, retrain, search_step
 from CyDAS.models.layout import Layout
 from CyDAS.models.nasnet import RetrainNetwork
 from CyDAS.spaces import DartsSpace, load_architecture
@@ -110,8 +109,6 @@ def main() -> None:
         if int(os.environ.get("RANK", 0)) == 0:
             write_json(Path(out), result)
         return
-    about = {"command": ["python", *sys.argv], "seed": 0, "machine": machine()}
-    about["date"] = datetime.now(timezone.utc).date().isoformat()
     results = {}
     for name in CASES:
         results[name] = {"1 process, 2 threads": run(name, 1, 2), "2 processes, 1 thread": run(name, 2, 1)}
@@ -120,7 +117,7 @@ def main() -> None:
                   f"{100 * figures['communication']:.1f} % communication", flush=True)  # fmt: skip
     sizes = exchanged()
     print(sizes)
-    write_json(ROOT / "benchmarks/results/scaling.json", about | {"results": results, "published": sizes})
+    write_json(ROOT / "benchmarks/results/scaling.json", record() | {"results": results, "published": sizes})
 
 
 if __name__ == "__main__":

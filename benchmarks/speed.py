@@ -324,6 +324,12 @@ def machine() -> dict:
     }  # fmt: skip
 
 
+def record() -> dict:
+    """How a benchmark's figures were measured."""
+    date = datetime.now(timezone.utc).date().isoformat()
+    return {"command": ["python", *sys.argv], "seed": 0, "machine": machine(), "date": date}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", metavar="CASE", help="cases to measure (default: all)")
@@ -347,9 +353,7 @@ def main() -> None:
         if memory:
             print(f"    peak {memory['plain']:.0f} MB -> {memory['cydas']:.0f} MB", flush=True)
         gc.collect()
-        about = {"command": ["python", *sys.argv], "seed": 0, "machine": machine()}
-        about["date"] = datetime.now(timezone.utc).date().isoformat()
-        write_json(arguments.output, about | {"results": results, "idle_mb": idle})
+        write_json(arguments.output, record() | {"results": results, "idle_mb": idle})
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from CyDAS.config import EvaluationConfig, RetrainConfig, SearchConfig, parse
+from CyDAS.config import EvaluationConfig, RetrainConfig, SearchConfig
 from CyDAS.models.layout import Layout
 from CyDAS.models.nasnet import RetrainNetwork
 from CyDAS.retrain import main as retrain
@@ -18,6 +18,7 @@ from CyDAS.spaces import load_architecture
 from CyDAS.test import main as evaluate
 from CyDAS.utils.checkpoint import load_checkpoint, save_checkpoint
 from CyDAS.utils.errors import CydasError
+from CyDAS.utils.flags import parse
 
 ROOT = Path(__file__).resolve().parents[1]
 CELL = ROOT / "CyDAS/cells/dartsv2_genotype.json"

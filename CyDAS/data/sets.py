@@ -15,12 +15,13 @@ from torch import Tensor
 from torchvision import datasets
 from torchvision.transforms import v2
 
-from CyDAS.config import CommonConfig, some_of
+from CyDAS.config import CommonConfig
 from CyDAS.data.augment import BatchAugmentation
 from CyDAS.data.loaders import BadImages, Batches, FileBatches, TensorBatches
 from CyDAS.data.shards import ShardedImages
 from CyDAS.utils.distributed import Process
 from CyDAS.utils.errors import CydasError
+from CyDAS.utils.flags import some_of
 
 CIFAR_MEAN, CIFAR_STD = (0.49139968, 0.48215827, 0.44653124), (0.24703233, 0.24348505, 0.26158768)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import SGD, Adam, Optimizer
 
-from CyDAS.config import SearchConfig, TrainingConfig, some_of
+from CyDAS.config import SearchConfig, TrainingConfig
 from CyDAS.models.joint import JointNetwork
 from CyDAS.utils.distributed import all_sum, average_gradients
+from CyDAS.utils.flags import some_of
 
 #: Named scalars of a step, for the log.
 Figures = dict[str, Tensor]
@@ -64,9 +65,9 @@ def update(
     """Change exactly the parameters that the optimisers hold by the gradient of the sum of ``losses``.
 
     Each loss is differentiated before the next one is asked for, so that only one graph is in memory. No other gradient
-    is computed, and a parameter that no loss depends on does not move. The gradients are
-    averaged over all processes and clipped to ``max_norm`` by their joint norm (``apart``: each optimiser's by its
-    own). Returns the norm before clipping; 0 where the scaler leaves the update out, since float16 overflowed.
+    is computed, and a parameter that no loss depends on does not move. The gradients are averaged over all processes
+    and clipped to ``max_norm`` by their joint norm (``apart``: each optimiser's by its own). Returns the norm before
+    clipping; 0 where the scaler leaves the update out, since float16 overflowed.
     With ``skip_bad`` a loss or gradient that is not finite changes nothing.
     """
     groups = [[p for group in optimiser.param_groups for p in group["params"]] for optimiser in optimisers]
@@ -148,7 +149,7 @@ def scale_learning_rates(config: TrainingConfig, processes: int) -> list[str]:
     """
     if not config.scale_lr:
         return []
-    lines, factor = [], config.batch_size * config.accum_steps * processes / config.reference_batch
+    lines, factor = [], config.global_batch(processes) / config.reference_batch
     for name, rate in some_of(config, "w_lr", "w_lr_min", "nasnet_lr", "lr").items():
         setattr(config, name, rate * factor)
         lines.append(f"--{name} {rate * factor:g}: {rate:g} times {factor:g}, the global batch over --reference_batch")

@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
-from CyDAS.config import SearchConfig, to_arguments
+from CyDAS.config import SearchConfig
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.files import read_json, write_json
+from CyDAS.utils.flags import to_arguments
 from CyDAS.utils.nats_table import summarise
 
 #: Files of a search's folder: where it goes on from, and what it found.

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from CyDAS.config import CommonConfig, some_of
+from CyDAS.config import CommonConfig
 from CyDAS.data import DataSet
 from CyDAS.models.genotype import (
     Cell,
@@ -25,6 +25,7 @@ from CyDAS.models.nasnet import RetrainNetwork, make_evaluation_stages
 from CyDAS.models.operations import OPERATIONS, PARAMETER_FREE
 from CyDAS.models.supernet import ArchitectureParameters, make_search_stages
 from CyDAS.utils.errors import CydasError
+from CyDAS.utils.flags import some_of
 from CyDAS.utils.plot import draw_graph
 
 #: An architecture of this space: the genotype of each stage.

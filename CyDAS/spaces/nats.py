@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from CyDAS.config import CommonConfig, some_of
+from CyDAS.config import CommonConfig
 from CyDAS.data import DataSet
 from CyDAS.models.genotype import GenotypeError
 from CyDAS.models.heads import DistillationHead
@@ -24,6 +24,7 @@ from CyDAS.models.nats import (
 )
 from CyDAS.models.nats_architecture import EDGES, OPERATIONS, Architecture, parse_architecture
 from CyDAS.utils.errors import CydasError
+from CyDAS.utils.flags import some_of
 from CyDAS.utils.plot import draw_graph
 
 #: Flags of the DARTS cells that mean nothing here.

@@ -33,8 +33,7 @@ def start_process(device: str, timeout: float) -> Process:
     """Join the process group that torchrun describes in the environment, if any.
 
     ``device``: ``auto`` (a GPU where there is one), ``cpu`` or ``cuda``; ``timeout``: seconds that processes wait for
-    each other. Raises
-    :class:`CydasError` for a GPU that is not there.
+    each other. Raises :class:`CydasError` for a GPU that is not there.
     """
     has_gpu = torch.cuda.is_available()
     if device == "cuda" and not has_gpu:

@@ -1,32 +1,25 @@
-"""A run: its folder, its seed, its device, and the record of how it was made."""
+"""A run: its seed, its device, its folder with lock and log."""
 
 import fcntl
 import os
 import platform
 import random
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torchvision
 
-import CyDAS
+from CyDAS.utils.about import RECORD, device_name
 from CyDAS.utils.checkpoint import load_newest
 from CyDAS.utils.distributed import Process, gather, has_apex, start_process
 from CyDAS.utils.errors import CydasError
-from CyDAS.utils.files import previous, read_json, write_json
+from CyDAS.utils.files import write_json
 from CyDAS.utils.logs import RunLog
 
-#: A run's record of how it was made.
-RECORD = "config.json"
 #: Who holds a run's folder.
 LOCK = "run.lock"
 
@@ -102,42 +95,6 @@ def prepare_folder(folder: Path, resume: bool, overwrite: bool) -> Lock:
         return lock
     except OSError as error:
         raise CydasError(f"cannot use the folder {folder}: {error.strerror}") from None
-
-
-def is_repeated(config: Any, folder: Path) -> bool:
-    """Whether the run is to go on by itself: with ``--resume_or_start``, or started again by torchrun.
-
-    The same on all processes, each of which must call it: torchrun counts a restart only where a process has died.
-    """
-    restarts = gather(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)))
-    return config.resume_or_start or (any(restarts) and gather(_is_own(folder))[0])
-
-
-def choose_resume(config: Any, folder: Path, checkpoint: Path) -> None:
-    """Set ``--resume`` for a repeated run where the main process sees a checkpoint; else it starts anew.
-
-    What a start that was cut off has left in the folder is then deleted, but not if any checkpoint is in it.
-    """
-    if config.resume:
-        return
-    has_own, has_any = gather((checkpoint.exists() or previous(checkpoint).exists(), any(folder.glob("*.pth.tar*"))))[0]
-    config.resume = has_own
-    config.overwrite |= not has_any
-
-
-def _is_own(folder: Path) -> bool:
-    """Whether the folder is that of this launch of torchrun."""
-    try:
-        record = read_json(folder / RECORD, "record")
-        return launch_id() is not None and record["machine"].get("launch") == launch_id()
-    except (CydasError, KeyError, TypeError, AttributeError):
-        return False
-
-
-def launch_id() -> str | None:
-    """What torchrun calls this launch and all its restarts."""
-    name = os.environ.get("TORCHELASTIC_RUN_ID", "none")
-    return None if name == "none" else name
 
 
 class Opened(NamedTuple):
@@ -230,60 +187,12 @@ def _clear(folder: Path, content: list[Path], resume: bool, overwrite: bool) -> 
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
-def plain(config: Any) -> dict[str, Any]:
-    """The configuration as plain values, for JSON files and checkpoints."""
-    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()}
-
-
-def about(config: Any, process: Process) -> dict[str, Any]:
-    """How something was made: the command, every setting, source, versions, machine, time."""
-    return {
-        "command": [sys.executable, *sys.argv],
-        "config": plain(config),
-        "source": source_state(),
-        "versions": {
-            "CyDAS": CyDAS.__version__,
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "torch": str(torch.__version__),
-            "torchvision": torchvision.__version__,
-        },
-        "machine": {
-            "host": platform.node(),
-            "device": device_name(process.device),
-            "threads": torch.get_num_threads(),
-            "processes": process.world_size,
-            "launch": launch_id(),
-        },
-        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    }
-
-
-def source_state() -> dict[str, Any]:
-    """The git commit that CyDAS runs from and whether its files differ from it; None where git does not know."""
-
-    def git(*arguments: str) -> str | None:
-        command = ["git", "-C", str(Path(CyDAS.__file__).parent), *arguments]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=20)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    changes = git("status", "--porcelain", "--untracked-files=no")
-    return {"commit": git("rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes)}
-
-
-def device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})"
-
-
 def introduce(config: Any, process: Process, log: RunLog, lock: Lock | None, passed_over: list[str]) -> None:
     """The first lines of a run's log: where it computes, and what the user should know of its folder and flags."""
     log.info("device %s, %d process(es)", device_name(process.device), process.world_size)
-    batch = config.batch_size * config.accum_steps * process.world_size
     log.info("an update sees %d images: %d at a time, %d of these one after the other, in %d process(es)",
-             batch, config.batch_size, config.accum_steps, process.world_size)  # fmt: skip
+             config.global_batch(process.world_size), config.batch_size, config.accum_steps,
+             process.world_size)  # fmt: skip
     if lock and lock.former:
         log.warning("%s held this folder and has ended without a word: taken over", lock.former)
     for reason in passed_over:
@@ -292,28 +201,3 @@ def introduce(config: Any, process: Process, log: RunLog, lock: Lock | None, pas
         log.warning("--sync_bn: PyTorch has it on GPUs only; each process goes on with its own statistics")
     if config.use_apex and not has_apex():
         log.warning("--use_apex: apex is not installed; PyTorch's own SyncBatchNorm takes its place")
-
-
-#: Flags that may differ between a run and its continuation.
-MAY_DIFFER = {
-    "resume", "resume_name", "overwrite", "print_freq", "workers", "device", "threads", "name", "output_dir",
-    "data_dir", "train_dir", "test_dir", "cell_file", "nats_table", "jobs", "grad_checkpointing", "checkpoint_minutes",
-    "on_nan", "max_bad_images", "resume_or_start", "process_timeout", "dry_run",
-    "reference_batch", "scale_lr",
-}  # fmt: skip
-
-
-def check_continuation(saved: dict[str, Any], config: Any, path: Path, *allowed: str) -> None:
-    """Raise :class:`CydasError` where the checkpoint ``path`` was made with other flags, but for ``allowed`` ones."""
-    here = plain(config)
-    saved = plain(type(config)()) | saved  # a flag that did not exist then had no effect
-    differing = [key for key in here if key not in {*MAY_DIFFER, *allowed} and saved.get(key) != here[key]]
-    if differing:
-        listed = ", ".join(f"--{key} was {saved.get(key)}, is {here[key]}" for key in differing)
-        raise CydasError(f"checkpoint {path} was made with other flags: {listed}")
-
-
-def find_file(name: str, folder: Path) -> Path:
-    """A file named by its path or, where there is none, by its name in the run's folder."""
-    path = Path(name)
-    return path if path.exists() or path.is_absolute() else folder / path

@@ -1,0 +1,107 @@
+"""Flags are the fields of a dataclass: how they are declared, read from the command line, checked and written."""
+
+import argparse
+import math
+import operator
+from dataclasses import MISSING, asdict, field, fields
+from pathlib import Path
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from CyDAS.utils.errors import CydasError
+
+
+def flag(default: Any, help: str, choices: tuple | None = None, **bounds: float) -> Any:
+    """A field that is a flag. ``bounds``: those of :data:`BOUNDS` that its value must keep to."""
+    return field(default=default, metadata={"help": help, "choices": choices, "bounds": bounds})
+
+
+#: What a bound asks of a value.
+BOUNDS = {"at_least": operator.ge, "above": operator.gt, "at_most": operator.le, "below": operator.lt}
+
+
+Config = TypeVar("Config")
+
+
+def parse(kind: type[Config], description: str, arguments: list[str] | None) -> tuple[Config, set[str]]:
+    """Read the command line (``arguments``, or the program's own).
+
+    Returns the configuration and the names of the flags that were given. Exits with code 2, argparse's own, for an
+    unknown flag or a value of the wrong kind; raises :class:`CydasError` for values that do not go together.
+    """
+    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
+    hints = get_type_hints(kind)
+    for item in fields(kind):
+        _add_flag(parser, item, hints[item.name])
+    values = vars(parser.parse_args(arguments))
+    config = kind(**values)
+    if Path(config.name).name != config.name or config.name in ("", "..") or "\0" in config.name:
+        raise CydasError(f"--name is a folder's name, without a path, not {config.name!r}")
+    for item in fields(kind):
+        _check_bounds(item.name, getattr(config, item.name), item.metadata["bounds"])
+    config.check()
+    return config, set(values)
+
+
+def _check_bounds(name: str, value: Any, bounds: dict[str, float]) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise CydasError(f"--{name} must be a finite number, not {value}")
+    for word, limit in bounds.items():
+        if value is not None and not BOUNDS[word](value, limit):
+            raise CydasError(f"--{name} must be {word.replace('_', ' ')} {limit}, not {value}")
+
+
+def take_over(config: Any, given: set[str], saved: Any, names: tuple[str, ...]) -> None:
+    """Set those of ``names`` that were not given to their values in a saved configuration (a dict, or none)."""
+    hints = get_type_hints(type(config))
+    for name in names:
+        if isinstance(saved, dict) and name in saved and name not in given:
+            value = saved[name]
+            setattr(
+                config,
+                name,
+                Path(value) if value is not None and Path in (hints[name], *get_args(hints[name])) else value,
+            )
+
+
+def some_of(config: Any, *names: str) -> dict[str, Any]:
+    """Those of the named flags that the configuration's program knows."""
+    return {name: getattr(config, name) for name in names if hasattr(config, name)}
+
+
+def to_arguments(config: Any, names: set[str]) -> list[str]:
+    """The flags ``names`` as a command line that says the same."""
+    arguments = []
+    for name in sorted(names):
+        value = getattr(config, name)
+        if isinstance(value, bool):
+            arguments.append(f"--{name}" if value else f"--no-{name}")
+        elif value is not None:
+            arguments += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+    return arguments
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """The configuration as plain values, for JSON files and checkpoints."""
+    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()}
+
+
+def _add_flag(parser: argparse.ArgumentParser, item, hint) -> None:
+    assert item.default is not MISSING
+    optional = isinstance(hint, UnionType)
+    kind = get_args(hint)[0] if optional else hint
+    many = get_origin(kind) is list
+    kind = get_args(kind)[0] if many else kind
+    text = item.metadata["help"]
+    if kind is bool:
+        text += f" (default: {'on' if item.default else 'off'})"
+        options = {"action": argparse.BooleanOptionalAction}
+    else:
+        text += "" if optional else f" (default: {item.default})"
+        options = {"type": kind, "choices": item.metadata["choices"]}
+        if item.metadata["choices"] is None:
+            options["metavar"] = {Path: "PATH", str: "TEXT", int: "N", float: "X"}[kind]
+        if many:
+            options["nargs"] = "+"
+    # A flag that is not given leaves no trace, so that the set of given flags can be told.
+    parser.add_argument(f"--{item.name}", help=text.replace("%", "%%"), default=argparse.SUPPRESS, **options)

@@ -1,0 +1,70 @@
+"""Where a run goes on from, and whether it may."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from CyDAS.utils.about import RECORD, launch_id
+from CyDAS.utils.distributed import gather
+from CyDAS.utils.errors import CydasError
+from CyDAS.utils.files import previous, read_json
+from CyDAS.utils.flags import plain
+
+#: Flags that may differ between a run and its continuation.
+MAY_DIFFER = {
+    "resume", "resume_name", "overwrite", "print_freq", "workers", "device", "threads", "name", "output_dir",
+    "data_dir", "train_dir", "test_dir", "cell_file", "nats_table", "jobs", "grad_checkpointing", "checkpoint_minutes",
+    "on_nan", "max_bad_images", "resume_or_start", "process_timeout", "dry_run",
+    "reference_batch", "scale_lr",
+}  # fmt: skip
+
+
+def check_continuation(saved: dict[str, Any], config: Any, path: Path, *allowed: str) -> None:
+    """Raise :class:`CydasError` where the checkpoint ``path`` was made with other flags, but for ``allowed`` ones."""
+    here = plain(config)
+    saved = plain(type(config)()) | saved  # a flag that did not exist then had no effect
+    differing = [key for key in here if key not in {*MAY_DIFFER, *allowed} and saved.get(key) != here[key]]
+    if differing:
+        listed = ", ".join(f"--{key} was {saved.get(key)}, is {here[key]}" for key in differing)
+        raise CydasError(f"checkpoint {path} was made with other flags: {listed}")
+
+
+def find_file(name: str, folder: Path) -> Path:
+    """A file named by its path or, where there is none, by its name in the run's folder."""
+    path = Path(name)
+    return path if path.exists() or path.is_absolute() else folder / path
+
+
+def choose_checkpoint(config: Any, folder: Path, own: Path, named: Path) -> Path:
+    """The checkpoint to go on from: ``named``, but ``own``, the run's, where a repeated run has written one.
+
+    A run is repeated with ``--resume_or_start``, or when torchrun starts it again. Then ``--resume`` is set where there
+    is a checkpoint, as the main process sees it; else the run starts anew, and what a start that was cut off has left
+    in the folder is deleted, but not if any checkpoint is in it. Every process must call it.
+    """
+    if not _is_repeated(config, folder):
+        return named
+    has_own, has_named, has_any = gather((_exists(own), _exists(named), any(folder.glob("*.pth.tar*"))))[0]
+    if not config.resume:
+        config.resume = has_own or has_named
+        config.overwrite |= not has_any
+    return own if has_own else named
+
+
+def _exists(checkpoint: Path) -> bool:
+    return checkpoint.exists() or previous(checkpoint).exists()
+
+
+def _is_repeated(config: Any, folder: Path) -> bool:
+    """The same on all processes: torchrun counts a restart only where a process has died."""
+    restarts = gather(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)))
+    return config.resume_or_start or (any(restarts) and gather(_is_own(folder))[0])
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether the folder is that of this launch of torchrun."""
+    try:
+        record = read_json(folder / RECORD, "record")
+        return launch_id() is not None and record["machine"].get("launch") == launch_id()
+    except (CydasError, KeyError, TypeError, AttributeError):
+        return False
