@@ -2,7 +2,10 @@
 
 import io
 import shutil
+import subprocess
+import sys
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from CyDAS.data.loaders import seeded_generator
 from CyDAS.utils.distributed import Process
 from CyDAS.utils.errors import CydasError
 
+ROOT = Path(__file__).resolve().parents[1]
 CPU = torch.device("cpu")
 ONE = Process(0, 1, CPU)
 
@@ -188,6 +192,23 @@ def test_an_unreadable_image_is_named(tmp_path, workers):
     with pytest.raises(CydasError, match="cannot read the image") as error:
         list(folder(tmp_path, workers=workers).train_batches(range(6)).epoch(0))
     assert str(bad) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_program_ends_though_an_error_keeps_its_workers(tmp_path):
+    """Workers leave signals to the program, and Python waits for its children when it exits."""
+    (make_folder(tmp_path) / "train" / "dog" / "0.png").write_bytes(b"")
+    program = f"""
+from pathlib import Path
+from tests.test_data import folder
+batches = folder(Path({str(tmp_path)!r}), workers=1, batch_size=2).train_batches(range(6))
+try:
+    list(batches.epoch(0))
+except Exception as error:
+    kept = error
+    print("the error:", error)
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, cwd=ROOT)
+    assert result.returncode == 0 and "dog/0.png" in result.stdout
 
 
 def test_damaged_images_are_left_out_up_to_a_number(tmp_path, caplog):

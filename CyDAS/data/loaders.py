@@ -4,7 +4,10 @@ The order of an epoch and every random choice in it follow from (seed, stream, e
 anew at any time, and two runs with one seed see the same batches.
 """
 
+import atexit
 import logging
+import multiprocessing
+import multiprocessing.util  # whose own end, registered before ours, comes after it
 import signal
 from collections.abc import Callable, Iterator, Sequence
 
@@ -154,6 +157,14 @@ def _leave_signals_to_the_program(worker: int) -> None:
     """A Ctrl-C reaches the workers, too; the program wants to finish its step with them."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+
+
+@atexit.register
+def _end_workers() -> None:
+    """When Python exits it tells its daemons to end by SIGTERM and waits for them; such workers would never end."""
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.kill()
 
 
 class _SeededSampler(Sampler):
