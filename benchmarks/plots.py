@@ -15,7 +15,11 @@ import matplotlib.pyplot as plt
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = ROOT / "docs/pictures"
-COLOURS = {"plain": "tab:grey", "cydas": "tab:blue"}
+SIDES = {
+    "plain": ("tab:grey", "plain, NCHW"),
+    "channels_last": ("tab:olive", "plain, channels last"),
+    "cydas": ("tab:blue", "CyDAS"),
+}
 
 
 def speed(results: Path) -> Path:
@@ -30,9 +34,9 @@ def speed(results: Path) -> Path:
     }  # fmt: skip
     figure, axes = plt.subplots(1, 3, figsize=(11, 3.4), sharey=True)
     for axis, (label, names) in zip(axes, rows.items(), strict=True):
-        for side, colour in COLOURS.items():
-            seconds = [cases[name]["median_seconds"][side] for name in names.values()]
-            axis.plot(list(names), seconds, "o-", color=colour, label={"cydas": "CyDAS"}.get(side, side))
+        for side, (colour, name) in SIDES.items():
+            seconds = [cases[case]["median_seconds"][side] for case in names.values()]
+            axis.plot(list(names), seconds, "o-", color=colour, label=name)
         axis.set(xlabel=label, yscale="log", xticks=list(names))
         axis.grid(alpha=0.3, which="both")
     axes[0].set_ylabel("seconds, forward and backward")
