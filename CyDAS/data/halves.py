@@ -7,8 +7,8 @@ from torch import Tensor
 
 from CyDAS.utils.texts import few
 
-#: A class is rare in a half below this part of its share of the whole.
-RARE = 0.1
+#: A class is rare in a half where its share is so many times smaller than in the whole.
+RARE = 10
 
 
 def halves(labels: Tensor, split: str, seed: int = 0) -> tuple[Sequence[int], Sequence[int]]:
@@ -38,8 +38,7 @@ def what_halves_lack(labels: Tensor, parts: tuple[Sequence[int], Sequence[int]],
     in_parts = [torch.bincount(labels[list(part)], minlength=len(classes)) for part in parts]
     mendable, hopeless = [], []
     for name, part, found in zip(("train", "val"), parts, in_parts, strict=True):
-        expected = counts * len(part) / max(len(labels), 1)
-        rare = ((found < RARE * expected) & (counts > 0)).nonzero().flatten().tolist()
+        rare = (RARE * found * len(labels) < counts * len(part)).nonzero().flatten().tolist()
         alone = [classes[index] for index in rare if counts[index] == 1]
         others = [f"{classes[index]} ({found[index]} of {counts[index]})" for index in rare if counts[index] > 1]
         mendable += [f"{name} has too few images of {few(others)}"] if others else []
