@@ -1,5 +1,6 @@
 """Evaluate a checkpoint: ``python CyDAS/test.py --help``."""
 
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from CyDAS.utils.errors import CydasError, run_program
 from CyDAS.utils.flags import parse, take_over
 from CyDAS.utils.profile import count_macs
 from CyDAS.utils.resume import find_file
-from CyDAS.utils.texts import few, say
+from CyDAS.utils.texts import OneLine, few, say
 
 #: Settings of the network and its data that a test takes from the checkpoint unless they are given.
 FROM_CHECKPOINT = (
@@ -38,6 +39,7 @@ FROM_CHECKPOINT = (
 
 
 def main(arguments: list[str] | None = None) -> None:
+    logging.lastResort.setFormatter(OneLine())  # a test has no log of its own; warnings go to stderr
     config, given = parse(EvaluationConfig, "Evaluate a checkpoint on all test images.", arguments)
     path = find_file(config.resume_name, config.output_dir / "retrain" / config.name)
     content = load_checkpoint(path)

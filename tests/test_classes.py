@@ -1,6 +1,7 @@
 """Classes keep their names: a test maps by them, a continued run refuses other data, a half without a class is said."""
 
 import json
+import logging
 import shutil
 
 import numpy as np
@@ -341,7 +342,7 @@ def test_a_dry_run_says_what_was_read_and_what_halves_lack(tmp_path, capsys):
 # -- names that are no text ------------------------------------------------------------------------------------------
 
 
-def test_names_that_are_no_text_go_through_runs_files_and_tests(tmp_path, capsys):
+def test_names_that_are_no_text_go_through_runs_files_and_tests(tmp_path, capsys, monkeypatch):
     odd = {"cat": 4, f"d{ODD}g": 4, "e\nm\x1b[31mu": 4}
     make(tmp_path / f"data{ODD}/train", **odd)
     make(tmp_path / f"data{ODD}/val", **odd)
@@ -354,8 +355,11 @@ def test_names_that_are_no_text_go_through_runs_files_and_tests(tmp_path, capsys
     assert r"cat 5, d\xffg 4, e\nm\x1b[31mu 4" in log and r"bad\xff\n.png" in log
     assert all(line[:4].isdigit() for line in log.splitlines()) and list((run / "tensorboard").iterdir())
     capsys.readouterr()
-    evaluate(["--output_dir", str(tmp_path), "--name", f"r{ODD}n", "--workers", "0"])
-    printed = capsys.readouterr().out
+    (tmp_path / f"data{ODD}/val/cat/bad{ODD}\n.png").write_bytes(b"")
+    monkeypatch.setattr(logging.getLogger("CyDAS"), "handlers", [])  # those of the run before
+    evaluate(["--output_dir", str(tmp_path), "--name", f"r{ODD}n", "--workers", "0", "--max_bad_images", "1"])
+    printed, warned = capsys.readouterr()
+    assert r"val/cat/bad\xff\n.png" in warned
     assert r"d\xffg 4" in printed and r"r\xffn/last.pth.tar" in printed and "on 12 test images" in printed
     searched = run_search(tmp_path, tmp_path / f"data{ODD}", "--max_bad_images", "1", "--split", "class")
     assert (searched / "genotype.json").exists()

@@ -7,18 +7,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from CyDAS.utils.texts import fitting, printable
+from CyDAS.utils.texts import OneLine, fitting
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from tensorboardX import SummaryWriter
-
-
-class _OneLine(logging.Formatter):
-    """Whatever names a message holds, it stays one line of characters that can be shown."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
 
 
 class _ConsoleHandler(logging.Handler):
@@ -48,10 +41,10 @@ class RunLog:
             self._logger.removeHandler(handler)
             handler.close()
         console = _ConsoleHandler()
-        console.setFormatter(_OneLine("%(asctime)s %(message)s", "%H:%M:%S"))
+        console.setFormatter(OneLine("%(asctime)s %(message)s", "%H:%M:%S"))
         if folder:  # before the console: a terminal that has gone must not cost the file a line
             file = logging.FileHandler(folder / file_name, encoding="utf-8", errors="backslashreplace")
-            file.setFormatter(_OneLine("%(asctime)s %(message)s"))
+            file.setFormatter(OneLine("%(asctime)s %(message)s"))
             self._logger.addHandler(file)
             self._writer = SummaryWriter(str(folder / "tensorboard"))
         self._logger.addHandler(console)

@@ -1,5 +1,6 @@
 """Text for people: names of files are bytes that somebody else chose, and not every terminal takes every character."""
 
+import logging
 import sys
 from collections.abc import Sequence
 from typing import TextIO
@@ -17,6 +18,13 @@ def _escaped(character: str) -> str:
     if "\udc80" <= character <= "\udcff":  # where Python keeps a byte that is no text
         return f"\\x{ord(character) - 0xDC00:02x}"
     return ascii(character)[1:-1]
+
+
+class OneLine(logging.Formatter):
+    """Whatever names a message of the log holds, it stays one line of characters that can be shown."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 def say(text: object, file: TextIO | None = None) -> None:
