@@ -330,6 +330,16 @@ def test_of_many_classes_the_report_names_the_smallest(tmp_path):
     assert missing == "no test images of c00, c03, c04, c05, c06 and 13 more"
 
 
+def test_a_data_set_to_train_on_has_two_classes_and_images_of_each(tmp_path):
+    make(tmp_path / "train", cat=2)
+    make(tmp_path / "val", cat=2)
+    with pytest.raises(CydasError, match="--train_dir .* holds a single class, cat"):
+        load(tmp_path)
+    (tmp_path / "train/dog").mkdir()
+    with pytest.raises(CydasError, match=r"no images in the class folder\(s\) dog"):
+        load(tmp_path)
+
+
 def test_training_on_the_test_images_is_said(tmp_path):
     make(tmp_path / "train", cat=1, dog=1)
     (tmp_path / "val").symlink_to("train")
