@@ -14,6 +14,8 @@ from typing import Any
 
 from CyDAS.config import RetrainConfig
 from CyDAS.data import ImagesInFolders, load_data
+from CyDAS.data.classes import check_same_data
+from CyDAS.data.dataset import say_data
 from CyDAS.data.loaders import Batches
 from CyDAS.engine.estimate import estimate_retrain, print_estimate
 from CyDAS.engine.guard import StepGuard
@@ -77,15 +79,18 @@ def retrain_once(
         f"{macs / 1e6:.1f} M multiply-accumulates"
     )
     if config.dry_run:
-        print_estimate([size, *estimate_retrain(training, config, train, test, data.n_classes)], process)
+        print_estimate(
+            [*data.report("train", "test"), size, *estimate_retrain(training, config, train, test, data.n_classes)],
+            process,
+        )
         return
     path = folder / Path(config.resume_name).name
     resume_file = choose_checkpoint(config, folder, path, find_file(config.resume_name, folder))
-    about = how_made(config, process)
-    accept = partial(check_training, config, architecture)
+    about = how_made(config, process) | {"data": data.record()}
+    accept = partial(check_training, config, architecture, about["data"])
     content = {
         "config": plain(config), "genotype": space.to_strings(architecture), "n_classes": data.n_classes,
-        "about": about,
+        "data": about["data"], "about": about,
     }  # fmt: skip
     own = path.resolve() == resume_file.resolve()
     again = [] if own else ["--resume_name", path.name]
@@ -93,6 +98,7 @@ def retrain_once(
         log = opened.log
         for line in (f"genotype {cell_file}", size, *by_rule):
             log.info("%s", line)
+        say_data(data, ("train", "test"), opened.checkpoint, process, log)
         keep = not (own and opened.passed_over)
         keeper = Keeper(path, config.checkpoint_minutes, process, log, keep=keep, again=again)
         with keeper:
@@ -162,11 +168,16 @@ def train_all(
             keeper.stop()
 
 
-def check_training(config: RetrainConfig, architecture: Any, content: dict[str, Any], path: Path) -> None:
-    """Raise :class:`CydasError` where a checkpoint is not one of a training of this architecture with these flags."""
+def check_training(
+    config: RetrainConfig, architecture: Any, data: dict[str, Any], content: dict[str, Any], path: Path
+) -> None:
+    """Raise :class:`CydasError` where a checkpoint is not one of a training of this architecture, with these flags and
+    on ``data``, a record.
+    """
     with refusing(f"checkpoint {path} is not one to resume a training from"):
         check_genotype(content, architecture, config, path)
         check_continuation(content["config"], config, path, "epochs")
+        check_same_data(content, data, path, ("train", "test"))
         if config.epochs < content["config"]["epochs"]:
             raise CydasError(f"checkpoint {path} is of {content['config']['epochs']} epochs: --epochs may only grow")
         _ = content["optimizer"], content["processes"]

@@ -13,6 +13,9 @@ import CyDAS  # noqa: F401  before torch: it says how long waiting threads spin
 # isort: split
 from CyDAS.config import SearchConfig
 from CyDAS.data import load_data
+from CyDAS.data.classes import check_same_data
+from CyDAS.data.dataset import say_data
+from CyDAS.data.halves import what_halves_lack
 from CyDAS.engine.cycle import CyclicSearch
 from CyDAS.engine.estimate import estimate_search, print_estimate
 from CyDAS.engine.optim import Precision, scale_learning_rates
@@ -52,26 +55,24 @@ def search_once(config: SearchConfig, process: Process, folder: Path, table: Nat
     data = load_data(config, process)
     space = make_space(config, data)
     train_part, val_part = data.halves(config.split, config.seed)
+    lacking = what_halves_lack(data.train_labels, (train_part, val_part), data.classes)
     train, val = data.train_batches(train_part, stream=1), data.train_batches(val_part, stream=2)
     joint = place(space.build(), config, process.device)
     copy_from_main(joint)
     search = CyclicSearch(space, joint, config, Precision(process.device, config.use_amp, config.amp_dtype))
     if config.dry_run:
-        print_estimate(estimate_search(search, train, val), process)
+        print_estimate([*data.report("train"), *lacking, *estimate_search(search, train, val)], process)
         return
     path = folder / CHECKPOINT
     choose_checkpoint(config, folder, path, path)
-    about = how_made(config, process)
-    accept = partial(check_search, config)
+    about = how_made(config, process) | {"data": data.record()}
+    accept = partial(check_search, config, about["data"])
     with run.opened(folder, config, process, about, path, accept, "search.log") as (log, checkpoint, passed_over):
         for line in scaled:
             log.info("%s", line)
-        log.info("%s: %d training images, %d classes", config.dataset, data.train_size, data.n_classes)
-        common = set(data.train_labels[train_part].tolist()) & set(data.train_labels[val_part].tolist())
-        if 2 * len(common) < data.n_classes:
-            log.warning(
-                "train and val have only %d of %d classes in common: --split class", len(common), data.n_classes
-            )
+        say_data(data, ("train",), checkpoint, process, log)
+        for line in lacking:
+            log.warning("%s", line)
         log.info("search network: %.3f M parameters, %d pixels", count_parameters(joint) / 1e6, data.image_size)
         keeper = Keeper(path, config.checkpoint_minutes, process, log, keep=not passed_over, again=[])
         with keeper:
@@ -132,10 +133,11 @@ def finish(search: CyclicSearch, about: dict, folder: Path, log: RunLog, table: 
     log.info("written: %s", folder / "genotype.json")
 
 
-def check_search(config: SearchConfig, content: dict[str, Any], path: Path) -> None:
-    """Raise :class:`CydasError` where a checkpoint is not one of a search with these flags."""
+def check_search(config: SearchConfig, data: dict[str, Any], content: dict[str, Any], path: Path) -> None:
+    """Raise :class:`CydasError` where a checkpoint is not one of a search with these flags on ``data``, a record."""
     with refusing(f"checkpoint {path} is not one of this search"):
         check_continuation(content["about"]["config"], config, path)
+        check_same_data(content, data, path, ("train",))
         _ = content["search"]["round"], content["processes"]
 
 

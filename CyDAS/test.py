@@ -1,5 +1,6 @@
 """Evaluate a checkpoint: ``python CyDAS/test.py --help``."""
 
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from CyDAS.config import EvaluationConfig
 from CyDAS.data import load_data
+from CyDAS.data.classes import check_outputs, recorded_data
 from CyDAS.engine.optim import Precision
 from CyDAS.engine.supervised import evaluate
 from CyDAS.models.fuse import fold_batch_norms
@@ -27,6 +29,7 @@ from CyDAS.utils.errors import CydasError, run_program
 from CyDAS.utils.flags import parse, take_over
 from CyDAS.utils.profile import count_macs
 from CyDAS.utils.resume import find_file
+from CyDAS.utils.texts import OneLine, few, say
 
 #: Settings of the network and its data that a test takes from the checkpoint unless they are given.
 FROM_CHECKPOINT = (
@@ -36,6 +39,7 @@ FROM_CHECKPOINT = (
 
 
 def main(arguments: list[str] | None = None) -> None:
+    logging.lastResort.setFormatter(OneLine())  # a test has no log of its own; warnings go to stderr
     config, given = parse(EvaluationConfig, "Evaluate a checkpoint on all test images.", arguments)
     path = find_file(config.resume_name, config.output_dir / "retrain" / config.name)
     content = load_checkpoint(path)
@@ -45,11 +49,13 @@ def main(arguments: list[str] | None = None) -> None:
         raise CydasError(f"checkpoint {path} holds no weights")
     architecture = find_architecture(config, content, path)
     process = run.start(config)
-    data = load_data(config, process, with_training=False)
+    recorded = recorded_data(content, path)
+    data = load_data(config, process, with_training=False, recorded=recorded)
     space = make_space(config, data)
     layout = space.layout
     auxiliary = any("aux_head." in str(key) for key in weights)
     network = space.retrain_network(architecture, auxiliary)
+    check_outputs(weights, data.n_classes, data.place("test"), path)
     load_weights(network, weights, path)
     parameters = network.count_parameters()
     image_shape = layout.input_channels, layout.image_size, layout.image_size
@@ -58,8 +64,13 @@ def main(arguments: list[str] | None = None) -> None:
     make_fast(network, config, torch.zeros(1, *image_shape, device=process.device))
     accuracy = evaluate(network, data.test_batches(), Precision(process.device, config.use_amp, config.amp_dtype))
     if process.is_main:
-        print(f"{path}: {parameters / 1e6:.3f} M parameters, {macs / 1e6:.1f} M multiply-accumulates")
-        print(
+        say(f"{path}: {parameters / 1e6:.3f} M parameters, {macs / 1e6:.1f} M multiply-accumulates")
+        for line in data.report("test"):
+            say(line)
+        if not recorded:
+            numbered = few([f"{number} {name}" for number, name in enumerate(data.classes)])
+            say(f"the checkpoint names no classes: they are numbered in the order of the test images': {numbered}")
+        say(
             f"top-1 {accuracy.top1:.2f} %  top-5 {accuracy.top5:.2f} %  "
             f"on {accuracy.images} test images of {config.dataset}"
         )

@@ -2,8 +2,8 @@
 
 import fcntl
 import io
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,61 +17,17 @@ from torchvision.transforms import v2
 
 from CyDAS.config import CommonConfig
 from CyDAS.data.augment import BatchAugmentation
+from CyDAS.data.classes import places
+from CyDAS.data.contents import describe_sizes
+from CyDAS.data.dataset import DataSet, loader_options
+from CyDAS.data.files import ImageFiles, check_known
+from CyDAS.data.folders import TEST_FLAG, TRAIN_FLAG, open_folder
 from CyDAS.data.loaders import BadImages, Batches, FileBatches, TensorBatches
-from CyDAS.data.shards import ShardedImages
-from CyDAS.utils.distributed import Process
+from CyDAS.utils.distributed import Process, gather
 from CyDAS.utils.errors import CydasError
-from CyDAS.utils.flags import some_of
 
 CIFAR_MEAN, CIFAR_STD = (0.49139968, 0.48215827, 0.44653124), (0.24703233, 0.24348505, 0.26158768)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-class DataSet(ABC):
-    """Labelled images in a training and a test part."""
-
-    input_channels = 3
-    n_classes: int
-    image_size: int
-    train_labels: Tensor  #: int64, of all training images
-
-    @property
-    def train_size(self) -> int:
-        return len(self.train_labels)
-
-    def halves(self, split: str, seed: int = 0) -> tuple[Sequence[int], Sequence[int]]:
-        """The search's (train, val), as indices of training images.
-
-        ``split``: ``index``, the first half and the second as they are stored, as published; ``class``, every class in
-        two; ``random``, by the seed.
-        """
-        middle = self.train_size // 2
-        if split == "index":
-            return range(middle), range(middle, self.train_size)
-        if split == "class":
-            order = torch.argsort(self.train_labels, stable=True)
-            train, val = order[::2], order[1::2]
-        else:
-            order = torch.randperm(self.train_size, generator=torch.Generator().manual_seed(seed))
-            train, val = order[:middle], order[middle:]
-        return train.sort().values.tolist(), val.sort().values.tolist()
-
-    @abstractmethod
-    def train_batches(self, indices: Sequence[int], *, cutout_length: int = 0, stream: int = 0) -> Batches:
-        """Shuffled, augmented batches of the given training images."""
-
-    @abstractmethod
-    def test_batches(self) -> Batches:
-        """The test images, each once, in order."""
-
-
-def loader_options(config: CommonConfig, process: Process, **more: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Options of training and of test loaders; a training batch is what a process sees in one update."""
-    both = {"process": process, "seed": config.seed, **more}
-    update = config.batch_size * some_of(config, "accum_steps").get("accum_steps", 1)
-    train = {"batch_size": update, "train": True}
-    test = {"batch_size": config.batch_size, "stream": 0, "train": False}
-    return both | train, both | test
 
 
 class ImagesInMemory(DataSet):
@@ -79,12 +35,13 @@ class ImagesInMemory(DataSet):
 
     def __init__(
         self, config: CommonConfig, process: Process, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor],
-        n_classes: int, image_size: int, mean: tuple, std: tuple, flip: bool,
+        classes: list[str], image_size: int, mean: tuple, std: tuple, flip: bool,
     ):  # fmt: skip
-        self.n_classes = n_classes
+        self.classes = classes
         self.image_size = image_size
-        self.train_labels = train[1]
-        self._train, self._test = ((resize(images, image_size), labels) for images, labels in (train, test))
+        self._name = config.dataset
+        self._train, self._test = (resize(images, image_size) for images, _ in (train, test))
+        self.train_labels, self.test_labels = train[1], test[1]
         self._augmentation = {
             "mean": mean,
             "std": std,
@@ -95,34 +52,49 @@ class ImagesInMemory(DataSet):
         self._train_options, self._test_options = loader_options(config, process)
 
     def train_batches(self, indices: Sequence[int], *, cutout_length: int = 0, stream: int = 0) -> Batches:
-        images, labels = (tensor[list(indices)] for tensor in self._train)
+        images, labels = (tensor[list(indices)] for tensor in (self._train, self.train_labels))
         augmentation = BatchAugmentation(**self._augmentation, cutout_length=cutout_length)
         return TensorBatches(images, labels, augmentation, **self._train_options, stream=stream)
 
     def test_batches(self) -> Batches:
         augmentation = BatchAugmentation(**self._augmentation)
-        return TensorBatches(*self._test, augmentation, **self._test_options)
+        return TensorBatches(self._test, self.test_labels, augmentation, **self._test_options)
+
+    def place(self, part: str) -> str:
+        return f"{self._name}, {self.image_size} x {self.image_size} pixels"
+
+    def names(self, part: str) -> Iterable[str]:
+        return map(str, range(len(self._train if part == "train" else self._test)))
+
+    def adopt(self, trained: Sequence[str]) -> None:
+        number = places(self.classes, trained, f"--dataset {self._name}")
+        self.test_labels = torch.tensor([number[name] for name in self.classes])[self.test_labels]
+        self.classes = list(trained)
 
 
 class ImagesInFolders(DataSet):
     """Image files in one folder per class, or in tar shards, decoded when they are needed.
 
-    A test does without the training part.
+    A test does without the training part; ``trained``: the classes of the network that is tested, where it says so.
     """
 
-    def __init__(self, config: CommonConfig, process: Process, with_training: bool):
-        size = config.image_size or 224
-        self.image_size = size
+    def __init__(
+        self, config: CommonConfig, process: Process, with_training: bool, trained: Sequence[str] | None = None
+    ):
+        self.image_size = config.image_size or 224
         root = config.data_dir / "imagenet" if config.dataset == "imagenet" else config.data_dir
-        if with_training:
-            self._train = open_folder(config.train_dir or root / "train", "--train_dir")
-            self.train_labels = torch.tensor(self._train.targets)
-        self._test = open_folder(config.test_dir or root / "val", "--test_dir")
-        if with_training and self._train.classes != self._test.classes:
-            differing = sorted(set(self._train.classes) ^ set(self._test.classes))
-            first = differing[0] if differing else "their order"
-            raise CydasError(f"{self._train.root} and {self._test.root} differ in their class folders: {first}")
-        self.n_classes = len(self._test.classes)
+        self._train = open_folder(config.train_dir or root / "train", TRAIN_FLAG, _decode) if with_training else None
+        self._test = open_folder(config.test_dir or root / "val", TEST_FLAG, _decode)
+        self.train_labels = torch.tensor(self._train.targets if self._train else [], dtype=torch.int64)
+        if self._train:
+            self._train.check_training()
+            check_known(self._train, self._test)
+            self.adopt(self._train.classes)
+        elif trained is None:
+            self._test.check_several()
+            self.classes, self.test_labels = self._test.classes, torch.tensor(self._test.targets)
+        else:
+            self.adopt(trained)
         self._auto_augment = config.use_aa
         self._train_options, self._test_options = loader_options(
             config, process, workers=config.workers, bad_images=BadImages(config.max_bad_images)
@@ -143,16 +115,31 @@ class ImagesInFolders(DataSet):
         indices = range(len(self._test))
         return FileBatches(self._test, indices, v2.Compose(steps), **self._test_options)
 
+    def report(self, *parts: str) -> list[str]:
+        lines = []
+        for part in parts:
+            files = self._files(part)
+            lines += [*super().report(part), describe_sizes(len(files), files.open), *files.not_read.lines(files.root)]
+        if self._train and os.path.samefile(self._train.root, self._test.root):
+            lines.append(f"training and test images are the same: {self._train.root} is {self._test.root}")
+        return lines
+
+    def place(self, part: str) -> str:
+        return self._files(part).root
+
+    def names(self, part: str) -> Iterable[str]:
+        return self._files(part).names
+
+    def adopt(self, trained: Sequence[str]) -> None:
+        self._test.adopt(trained)
+        self.classes, self.test_labels = self._test.classes, torch.tensor(self._test.targets)
+
+    def _files(self, part: str) -> ImageFiles:
+        return self._train if part == "train" else self._test
+
 
 def _to_tensor() -> list:
     return [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
-
-
-def _read_image(path: str) -> Image.Image:
-    try:
-        return _decode(Path(path).read_bytes(), path)
-    except OSError as error:
-        raise CydasError(f"cannot read the image {path}: {error}") from None
 
 
 def _decode(content: bytes, name: str) -> Image.Image:
@@ -168,22 +155,6 @@ def _decode(content: bytes, name: str) -> Image.Image:
         # Pillow's own words name the buffer, differently each time
         reason = "it is none that Pillow knows" if isinstance(error, UnidentifiedImageError) else error
         raise CydasError(f"cannot read the image {name}: {reason}") from None
-
-
-def open_folder(folder: Path, flag: str) -> datasets.ImageFolder | ShardedImages:
-    """The images below ``folder``: one class a folder, or tar shards.
-
-    Raises :class:`CydasError` for a missing or empty one.
-    """
-    if not folder.is_dir():
-        raise CydasError(f"{flag}: there is no folder {folder}; it must hold one folder of images per class")
-    if any(folder.glob("*.tar")) and not any(path.is_dir() for path in folder.iterdir()):
-        return ShardedImages(folder, _decode)
-    try:
-        images = datasets.ImageFolder(str(folder), loader=_read_image)
-    except FileNotFoundError as error:
-        raise CydasError(f"{flag} {folder}: {str(error).splitlines()[0]}") from None
-    return images
 
 
 def resize(images: Tensor, size: int) -> Tensor:
@@ -207,16 +178,16 @@ def load_digits(config: CommonConfig, process: Process) -> DataSet:
     pixels = images[train].float() / 255
     mean, std = (float(pixels.mean()),) * 3, (float(pixels.std()),) * 3
     return ImagesInMemory(
-        config, process, (images[train], labels[train]), (images[test], labels[test]), 10, config.image_size or 16,
-        mean, std, flip=False,
+        config, process, (images[train], labels[train]), (images[test], labels[test]),
+        [str(digit) for digit in range(10)], config.image_size or 16, mean, std, flip=False,
     )  # fmt: skip
 
 
 def load_cifar(config: CommonConfig, process: Process) -> DataSet:
     """CIFAR-10 or CIFAR-100 from ``data_dir``, downloaded there where it is missing."""
-    kind, classes = {"cifar10": (datasets.CIFAR10, 10), "cifar100": (datasets.CIFAR100, 100)}[config.dataset]
+    kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[config.dataset]
 
-    def part(train: bool) -> tuple[Tensor, Tensor]:
+    def part(train: bool) -> tuple[Tensor, Tensor, list[str]]:
         root = str(config.data_dir)
         try:
             data = kind(root, train=train, download=False)
@@ -224,9 +195,9 @@ def load_cifar(config: CommonConfig, process: Process) -> DataSet:
             data = _download(kind, config.data_dir, train)
         except OSError as error:
             raise CydasError(f"cannot read {config.dataset} in {root}: {error}") from None
-        return torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(data.targets)
+        return torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(data.targets), data.classes
 
-    train, test = part(True), part(False)
+    (*train, classes), (*test, _) = part(True), part(False)
     size = config.image_size or 32
     return ImagesInMemory(config, process, train, test, classes, size, CIFAR_MEAN, CIFAR_STD, flip=True)
 
@@ -245,19 +216,26 @@ def _download(kind: type, folder: Path, train: bool):
         ) from None
 
 
-def load_data(config: CommonConfig, process: Process, with_training: bool = True) -> DataSet:
+def load_data(
+    config: CommonConfig, process: Process, with_training: bool = True, recorded: dict[str, Any] | None = None
+) -> DataSet:
     """The data set that the flags name; a test can do without folders of training images.
 
-    Raises :class:`CydasError` where it is missing or contradicts a flag.
+    ``recorded``: the :meth:`DataSet.record` of what a network was trained on, whose classes are then those of the test
+    images, by name. Raises :class:`CydasError` where the data are missing, make no data set, or contradict a flag or
+    the record; every process must call it.
     """
-    if config.dataset == "digits":
-        data = load_digits(config, process)
-    elif config.dataset in ("cifar10", "cifar100"):
-        data = load_cifar(config, process)
+    trained = recorded["classes"] if recorded else None
+    if config.dataset in ("digits", "cifar10", "cifar100"):
+        data = (load_digits if config.dataset == "digits" else load_cifar)(config, process)
+        if trained:
+            data.adopt(trained)
     else:
-        data = ImagesInFolders(config, process, with_training)
+        data = ImagesInFolders(config, process, with_training, trained)
     for name in ("n_classes", "input_channels"):
         given, actual = getattr(config, name), getattr(data, name)
         if given is not None and given != actual:
             raise CydasError(f"--{name} {given}: the data set {config.dataset} has {actual}; leave the flag out")
+    if with_training and process.world_size > 1 and len(set(gather(data.record()["train_digest"]))) > 1:
+        raise CydasError(f"the processes find different training images, as {data.place('train')} of each of them")
     return data

@@ -5,17 +5,17 @@ an uncompressed tar file lie one after the other, so that any of them can be rea
 those of a folder of images.
 """
 
+import io
 import os
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
-from torch.utils.data import Dataset
-
+from CyDAS.data.contents import IMAGE_EXTENSIONS, NotRead, is_hidden
+from CyDAS.data.files import ImageFiles
 from CyDAS.utils.errors import CydasError
 
-IMAGES = ("jpg", "jpeg", "png", "webp", "bmp", "ppm")
 #: No class number has more digits.
 LABEL_BYTES = 20
 
@@ -30,51 +30,72 @@ class Sample(NamedTuple):
     label: int
 
 
-class ShardedImages(Dataset):
+class ShardedImages(ImageFiles):
     """All samples of the ``*.tar`` files in a folder, in the order of their names.
 
-    ``decode(content, name)`` makes an image of a file's bytes. Raises :class:`CydasError` for a shard that is damaged
-    or compressed, and for samples without an image or a class.
+    ``decode(content, name)`` makes an image of a file's bytes; ``flag`` is the one that names the folder. Raises
+    :class:`CydasError` for a shard that is damaged, compressed or there twice, and for samples without an image or a
+    class.
     """
 
-    def __init__(self, folder: Path, decode: Callable[[bytes, str], Any]):
-        self.root = str(folder)
-        self.samples = [sample for shard in sorted(folder.glob("*.tar")) for sample in _samples(shard)]
+    def __init__(self, folder: Path, flag: str, decode: Callable[[bytes, str], Any]):
+        super().__init__(folder, flag, decode)
+        self.samples = [sample for shard in self._shards(folder) for sample in _samples(shard, self.not_read)]
         if not self.samples:
-            raise CydasError(f"{folder}: its tar files hold no images")
+            raise CydasError(f"{flag} {folder}: its tar files hold no images{self.beside()}")
         labels = sorted({sample.label for sample in self.samples})
         number = {label: index for index, label in enumerate(labels)}
         self.classes = [str(label) for label in labels]
         self.targets = [number[sample.label] for sample in self.samples]
-        self._decode = decode
 
-    def __len__(self) -> int:
-        return len(self.samples)
+    @property
+    def names(self) -> list[str]:
+        return [f"{sample.shard.name}/{sample.key} {sample.size}" for sample in self.samples]
+
+    def _shards(self, folder: Path) -> list[Path]:
+        shards, targets = [], {}
+        for path in sorted(folder.iterdir()):
+            if is_hidden(path.name):
+                self.not_read.add("hidden or of the system", path.name)
+            elif path.suffix != ".tar":
+                self.not_read.add_file(path.name)
+            else:
+                shards.append(path)
+                other = targets.setdefault(os.path.realpath(path), path)
+                if other != path:
+                    raise CydasError(f"{self.flag}: {other} and {path} are the same file by a link: remove one")
+        return shards
+
+    def open(self, index: int) -> BinaryIO:
+        return io.BytesIO(self._read(self.samples[index]))
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
         sample = self.samples[index]
+        return self._decode(self._read(sample), f"{sample.key} in {sample.shard}"), self.targets[index]
+
+    def _read(self, sample: Sample) -> bytes:
         try:
             with open(sample.shard, "rb") as file:  # there may be more shards than a process may keep open
                 file.seek(sample.offset)
-                content = file.read(sample.size)
+                return file.read(sample.size)
         except OSError as error:
             raise CydasError(f"cannot read {sample.shard}: {error.strerror}") from None
-        return self._decode(content, f"{sample.key} in {sample.shard}"), self.targets[index]
 
 
-def _samples(shard: Path) -> Iterator[Sample]:
+def _samples(shard: Path, not_read: NotRead) -> Iterator[Sample]:
     images: dict[str, tarfile.TarInfo] = {}
     labels: dict[str, int] = {}
     try:
         with tarfile.open(shard, "r:") as archive:
             for member in archive:
-                key, _, kind = os.path.basename(member.name).partition(".")
-                key, kind = os.path.join(os.path.dirname(member.name), key), kind.lower()
-                if member.isfile() and key in (images if kind in IMAGES else labels if kind == "cls" else ()):
+                key, kind = _key_and_kind(member, shard, not_read)
+                if not kind:
+                    continue
+                if key in (images if kind == "image" else labels):
                     raise CydasError(f"{shard}: sample {key} comes twice")
-                if member.isfile() and kind in IMAGES:
+                if kind == "image":
                     images[key] = member
-                elif member.isfile() and kind == "cls":
+                else:
                     labels[key] = int(archive.extractfile(member).read(LABEL_BYTES))
             with open(shard, "rb") as file:  # tarfile takes a cut or damaged header for the end
                 file.seek(archive.offset)
@@ -87,3 +108,23 @@ def _samples(shard: Path) -> Iterator[Sample]:
         raise CydasError(f"{shard}: sample {odd} has {'no class' if odd in images else 'a class, but no image'}")
     for key in sorted(images):
         yield Sample(shard, key, images[key].offset_data, images[key].size, labels[key])
+
+
+def _key_and_kind(member: tarfile.TarInfo, shard: Path, not_read: NotRead) -> tuple[str, str]:
+    """A member's sample and whether it is its ``image`` or its ``class``; "" for neither, which is noted."""
+    folder, name = os.path.split(member.name)
+    key, _, end = name.partition(".")
+    where = f"{shard.name}/{member.name}"
+    if member.isdir():
+        return "", ""
+    if any(is_hidden(part) for part in member.name.split("/") if part not in ("", ".", "..")):
+        not_read.add("hidden or of the system", where)
+    elif not member.isfile():
+        not_read.add("link(s) or special file(s)", where)
+    elif end.lower() == "cls":
+        return os.path.join(folder, key), "class"
+    elif f".{end.lower()}" in IMAGE_EXTENSIONS:
+        return os.path.join(folder, key), "image"
+    else:
+        not_read.add_file(where)
+    return "", ""

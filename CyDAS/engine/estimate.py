@@ -16,6 +16,7 @@ from CyDAS.utils.checkpoint import save_checkpoint
 from CyDAS.utils.distributed import Process, gather
 from CyDAS.utils.logs import RunLog
 from CyDAS.utils.profile import count_macs, count_parameters, peak_memory
+from CyDAS.utils.texts import say
 
 #: Steps of a rehearsal: the first, in which buffers are made and workers start, is not timed.
 STEPS = 3
@@ -148,4 +149,5 @@ def _summary(parts: list[Part], device: torch.device) -> list[str]:
 
 def print_estimate(lines: list[str], process: Process) -> None:
     if process.is_main:
-        print("\n".join(["dry run, no run is written:", *lines]))
+        for line in ("dry run, no run is written:", *lines):
+            say(line)

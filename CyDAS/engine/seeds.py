@@ -15,6 +15,7 @@ from CyDAS.utils.errors import CydasError
 from CyDAS.utils.files import read_json, write_json
 from CyDAS.utils.flags import to_arguments
 from CyDAS.utils.nats_table import summarise
+from CyDAS.utils.texts import say
 
 #: Files of a search's folder: where it goes on from, and what it found.
 CHECKPOINT = "search_resume.pth.tar"
@@ -54,7 +55,7 @@ def search_with_seeds(program: Path, config: SearchConfig, given: set[str]) -> N
             print(f"{key} {average:.2f} ± {deviation:.2f}")
     path = config.output_dir / "search" / f"{config.name}-seeds.json"
     write_json(path, summary)
-    print(f"written: {path}")
+    say(f"written: {path}")
 
 
 def run_all(commands: dict[int, list[str]], jobs: int, threads: int) -> dict[int, int]:

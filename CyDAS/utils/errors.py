@@ -3,6 +3,8 @@
 import sys
 from collections.abc import Callable
 
+from CyDAS.utils.texts import say
+
 
 class CydasError(Exception):
     """Something the user can put right. Programs show it as one line and exit with code 2."""
@@ -18,14 +20,17 @@ class Stopped(Exception):
 
 def run_program(main: Callable[[list[str] | None], None]) -> None:
     """Run ``main`` as a command line program: a :class:`CydasError` becomes one line on stderr, exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a character that a terminal lacks is no reason to end
     try:
         main(None)
     except CydasError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", sys.stderr)
         sys.exit(2)
     except Stopped as stop:
         if str(stop):  # the main process speaks for all
-            print(stop, file=sys.stderr)
+            say(stop, sys.stderr)
         sys.exit(128 + stop.signal)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from CyDAS.utils.texts import OneLine, fitting
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from tensorboardX import SummaryWriter
@@ -16,8 +18,12 @@ class _ConsoleHandler(logging.Handler):
     """Lines that do not tear the progress bar apart."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stdout)
-        sys.stdout.flush()
+        line = self.format(record)
+        try:
+            tqdm.write(fitting(line, sys.stdout), file=sys.stdout)
+            sys.stdout.flush()
+        except (OSError, ValueError, AttributeError):
+            pass  # the terminal or the pipe has gone; the run need not go with it, and its file has the line
 
 
 class RunLog:
@@ -35,13 +41,13 @@ class RunLog:
             self._logger.removeHandler(handler)
             handler.close()
         console = _ConsoleHandler()
-        console.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-        self._logger.addHandler(console)
-        if folder:
-            file = logging.FileHandler(folder / file_name)
-            file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        console.setFormatter(OneLine("%(asctime)s %(message)s", "%H:%M:%S"))
+        if folder:  # before the console: a terminal that has gone must not cost the file a line
+            file = logging.FileHandler(folder / file_name, encoding="utf-8", errors="backslashreplace")
+            file.setFormatter(OneLine("%(asctime)s %(message)s"))
             self._logger.addHandler(file)
             self._writer = SummaryWriter(str(folder / "tensorboard"))
+        self._logger.addHandler(console)
 
     def info(self, message: str, *values) -> None:
         self._logger.info(message, *values)
