@@ -13,6 +13,7 @@ import CyDAS  # noqa: F401  before torch: it says how long waiting threads spin
 # isort: split
 from CyDAS.config import SearchConfig
 from CyDAS.data import load_data
+from CyDAS.effects import idle_flags
 from CyDAS.engine.cycle import CyclicSearch
 from CyDAS.engine.estimate import estimate_search, print_estimate
 from CyDAS.engine.optim import Precision, scale_learning_rates
@@ -30,6 +31,7 @@ from CyDAS.utils.logs import RunLog
 from CyDAS.utils.nats_table import NatsTable
 from CyDAS.utils.profile import count_parameters
 from CyDAS.utils.resume import check_continuation, choose_checkpoint
+from CyDAS.utils.weights import check_finite
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -41,13 +43,15 @@ def main(arguments: list[str] | None = None) -> None:
     table = NatsTable.read(config.nats_table, complete=True) if config.nats_table else None
     process = run.start(config)
     try:
-        search_once(config, process, folder, table)
+        search_once(config, process, folder, table, idle_flags(config, given, process))
     finally:
         stop_process()
 
 
-def search_once(config: SearchConfig, process: Process, folder: Path, table: NatsTable | None) -> None:
-    """One search in this process, or together with the others."""
+def search_once(
+    config: SearchConfig, process: Process, folder: Path, table: NatsTable | None, notes: list[str]
+) -> None:
+    """One search in this process, or together with the others. ``notes``: warnings for the log."""
     scaled = scale_learning_rates(config, process.world_size)
     data = load_data(config, process)
     space = make_space(config, data)
@@ -57,13 +61,15 @@ def search_once(config: SearchConfig, process: Process, folder: Path, table: Nat
     copy_from_main(joint)
     search = CyclicSearch(space, joint, config, Precision(process.device, config.use_amp, config.amp_dtype))
     if config.dry_run:
-        print_estimate(estimate_search(search, train, val), process)
+        print_estimate([*notes, *estimate_search(search, train, val)], process)
         return
     path = folder / CHECKPOINT
     choose_checkpoint(config, folder, path, path)
     about = how_made(config, process)
     accept = partial(check_search, config)
     with run.opened(folder, config, process, about, path, accept, "search.log") as (log, checkpoint, passed_over):
+        for line in notes:
+            log.warning("%s", line)
         for line in scaled:
             log.info("%s", line)
         log.info("%s: %d training images, %d classes", config.dataset, data.train_size, data.n_classes)
@@ -137,6 +143,7 @@ def check_search(config: SearchConfig, content: dict[str, Any], path: Path) -> N
     with refusing(f"checkpoint {path} is not one of this search"):
         check_continuation(content["about"]["config"], config, path)
         _ = content["search"]["round"], content["processes"]
+        check_finite(content["search"], f"checkpoint {path}")
 
 
 def show(search: CyclicSearch, about: dict, folder: Path, log: RunLog, table: NatsTable | None) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torchvision import datasets
 from torchvision.transforms import v2
 
-from CyDAS.config import CommonConfig
+from CyDAS.config import FOLDER_PIXELS, IN_MEMORY, CommonConfig
 from CyDAS.data.augment import BatchAugmentation
 from CyDAS.data.loaders import BadImages, Batches, FileBatches, TensorBatches
 from CyDAS.data.shards import ShardedImages
@@ -111,13 +111,12 @@ class ImagesInFolders(DataSet):
     """
 
     def __init__(self, config: CommonConfig, process: Process, with_training: bool):
-        size = config.image_size or 224
+        size = config.image_size or FOLDER_PIXELS
         self.image_size = size
-        root = config.data_dir / "imagenet" if config.dataset == "imagenet" else config.data_dir
         if with_training:
-            self._train = open_folder(config.train_dir or root / "train", "--train_dir")
+            self._train = open_folder(config.class_folders("train"), "--train_dir")
             self.train_labels = torch.tensor(self._train.targets)
-        self._test = open_folder(config.test_dir or root / "val", "--test_dir")
+        self._test = open_folder(config.class_folders("val"), "--test_dir")
         if with_training and self._train.classes != self._test.classes:
             differing = sorted(set(self._train.classes) ^ set(self._test.classes))
             first = differing[0] if differing else "their order"
@@ -206,8 +205,9 @@ def load_digits(config: CommonConfig, process: Process) -> DataSet:
     test, train = order[: len(order) // 5], order[len(order) // 5 :]
     pixels = images[train].float() / 255
     mean, std = (float(pixels.mean()),) * 3, (float(pixels.std()),) * 3
+    size = config.image_size or IN_MEMORY["digits"]
     return ImagesInMemory(
-        config, process, (images[train], labels[train]), (images[test], labels[test]), 10, config.image_size or 16,
+        config, process, (images[train], labels[train]), (images[test], labels[test]), 10, size,
         mean, std, flip=False,
     )  # fmt: skip
 
@@ -227,7 +227,7 @@ def load_cifar(config: CommonConfig, process: Process) -> DataSet:
         return torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(data.targets)
 
     train, test = part(True), part(False)
-    size = config.image_size or 32
+    size = config.image_size or IN_MEMORY[config.dataset]
     return ImagesInMemory(config, process, train, test, classes, size, CIFAR_MEAN, CIFAR_STD, flip=True)
 
 

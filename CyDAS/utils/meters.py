@@ -78,5 +78,6 @@ class Averages:
 
 
 def top1(logits: Tensor, labels: Tensor) -> Tensor:
-    """Share of the batch whose highest logit is the label, percent."""
-    return (logits.argmax(dim=1) == labels).double().mean() * 100
+    """Share of the batch whose highest logit is the label, percent; NaN where a logit is not finite."""
+    right = (logits.argmax(dim=1) == labels).double()
+    return right.where(logits.isfinite().all(dim=1), torch.nan).mean() * 100
