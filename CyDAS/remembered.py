@@ -39,6 +39,7 @@ def recall(config: EvaluationConfig, given: set[str], saved: dict[str, Any], pat
         void |= {"data_dir", "test_dir"}
     if "data_dir" in given:
         void |= {"test_dir"}
+    take_over(config, saved, [name for name in (*DATA, *SHAPE) if name not in void], f"checkpoint {path}")
     for name in SHAPE:
         value = getattr(config, name)
         if name in given - config.foreign() and saved.get(name, value) != value:
@@ -46,7 +47,6 @@ def recall(config: EvaluationConfig, given: set[str], saved: dict[str, Any], pat
                 f"checkpoint {path} is of another architecture or size: --{name} is {saved[name]} there, {value} was "
                 "given: leave the flag out"
             )
-    take_over(config, saved, [name for name in (*DATA, *SHAPE) if name not in void], f"checkpoint {path}")
 
 
 def _completed(saved: dict[str, Any]) -> dict[str, Any]:

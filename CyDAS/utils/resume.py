@@ -45,7 +45,7 @@ def find_file(name: str, folder: Path, given: bool, note: Callable[[str], None])
     if os.sep in name:
         return path if path.exists() else own
     if _exists(own):
-        if path.exists() and not path.samefile(own):
+        if path.exists() and path.resolve() != own.resolve():
             note(f"{name} is the run's {own}; the one in the current folder is ./{name}")
         return own
     return path if path.exists() else own
