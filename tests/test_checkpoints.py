@@ -12,35 +12,45 @@ from CyDAS.config import RetrainConfig, SearchConfig
 from CyDAS.engine.cycle import CyclicSearch
 from CyDAS.engine.optim import Precision
 from CyDAS.engine.supervised import evaluate
+from CyDAS.models.genotype import make_genotype
 from CyDAS.models.layout import Layout
 from CyDAS.models.nasnet import RetrainNetwork, RetrainOutput
 from CyDAS.models.nats import NatsLayout, NatsNetwork
 from CyDAS.models.nats_architecture import parse_architecture
 from CyDAS.retrain import check_training
 from CyDAS.search import check_search
-from CyDAS.spaces import DartsSpace, load_architecture
+from CyDAS.spaces import DartsSpace
 from CyDAS.spaces.nats import NatsSpace
 from CyDAS.utils.checkpoint import load_newest, save_checkpoint
 from CyDAS.utils.errors import CydasError
-from CyDAS.utils.files import previous
+from CyDAS.utils.files import previous, write_json
 from CyDAS.utils.flags import plain
 from CyDAS.utils.meters import top1
 from CyDAS.utils.weights import check_finite, find_weights, load_weights
 
-ROOT = Path(__file__).resolve().parents[1]
-CELL = ROOT / "CyDAS/cells/dartsv2_genotype.json"
+#: A cell with few tensors.
+LIGHT = [
+    make_genotype([[("max_pool_3x3", 0), ("skip_connect", 1)]] * 4, [[("sep_conv_3x3", 0), ("skip_connect", 1)]] * 4)
+] * 3
 CPU = torch.device("cpu")
 FILE = Path("net.pth.tar")
 
 
 def make_network(auxiliary=False, seed=0):
     torch.manual_seed(seed)
-    return RetrainNetwork(Layout("cifar", 2, 1, image_size=12), load_architecture(CELL, 3), auxiliary)
+    return RetrainNetwork(Layout("cifar", 2, 1, image_size=12), LIGHT, auxiliary)
 
 
 @pytest.fixture(scope="module")
 def weights():
     return dict(make_network(seed=1).state_dict())
+
+
+def flags_for(folder):
+    """The flags of a test of ``net.pth`` in the folder."""
+    write_json(folder / "cell.json", DartsSpace.to_strings(LIGHT))
+    network = "--init_channels 2 --stem_multiplier 1 --image_size 12"
+    return f"--resume_name {folder}/net.pth --cell_file {folder}/cell.json {network}".split()
 
 
 def prefixed(weights, prefix):
@@ -91,8 +101,7 @@ def test_wrapped_weights_are_tested_and_say_whether_there_is_an_auxiliary_head(t
     for auxiliary in (False, True):
         content = {"model": {"state_dict": prefixed(make_network(auxiliary).state_dict(), prefix)}}
         torch.save(content, tmp_path / "net.pth")
-        flags = f"--resume_name {tmp_path}/net.pth --cell_file {CELL} --init_channels 2 --stem_multiplier 1".split()
-        CyDAS.test.main([*flags, "--image_size", "12"])
+        CyDAS.test.main(flags_for(tmp_path))
         assert "on 359 test images of digits" in capsys.readouterr().out
 
 
@@ -139,8 +148,7 @@ def test_anything_else_is_an_error_that_says_what_the_file_holds(content, word):
 def test_settings_of_other_programs_are_not_taken_for_ours(tmp_path, weights, monkeypatch, capsys):
     monkeypatch.setattr(CyDAS.test, "count_macs", lambda *a: 0)
     torch.save({"state_dict": weights, "config": {"dataset": "ImageNet", "init_channels": "x"}}, tmp_path / "net.pth")
-    flags = f"--resume_name {tmp_path}/net.pth --cell_file {CELL} --init_channels 2 --stem_multiplier 1".split()
-    CyDAS.test.main([*flags, "--image_size", "12"])
+    CyDAS.test.main(flags_for(tmp_path))
     assert "on 359 test images" in capsys.readouterr().out
 
 
@@ -173,7 +181,7 @@ def test_weights_of_another_kind_of_number_are_refused(weights):
 
 
 def test_a_resumed_run_passes_over_a_checkpoint_with_weights_that_are_not_finite(tmp_path, weights):
-    config, architecture = RetrainConfig(model_type="cifar"), load_architecture(CELL, 3)
+    config, architecture = RetrainConfig(model_type="cifar"), LIGHT
     content = {
         "model_main": weights, "genotype": DartsSpace.to_strings(architecture), "config": plain(config),
         "optimizer": {"state": {}, "param_groups": []}, "processes": [{"buffers": {}}], "number": 1,
@@ -181,15 +189,17 @@ def test_a_resumed_run_passes_over_a_checkpoint_with_weights_that_are_not_finite
     path, accept = tmp_path / "resume", partial(check_training, config, architecture)
     nan = torch.tensor([float("nan")])
     for bad, name in (
-        ({"model_main": weights | {"fc.bias": weights["fc.bias"] / 0}}, "model_main.fc.bias"),
         ({"optimizer": {"state": {3: {"momentum_buffer": nan}}}}, "optimizer.state.3.momentum_buffer"),
         ({"processes": [{"buffers": {"x.running_var": -torch.ones(2)}}]}, "buffers.0.x.running_var"),
+        ({"model_main": weights | {"fc.bias": weights["fc.bias"] / 0}}, "model_main.fc.bias"),
     ):
-        save_checkpoint(previous(path), content, keep=False)
-        save_checkpoint(path, content | bad | {"number": 2}, keep=False)
-        said = []
-        assert load_newest(path, accept, said.append)["number"] == 1
-        assert len(said) == 1 and name in said[0]
+        with pytest.raises(CydasError, match=f"checkpoint resume: .*{name}"):
+            accept(content | bad, Path("resume"))
+    save_checkpoint(previous(path), content, keep=False)
+    save_checkpoint(path, content | bad | {"number": 2}, keep=False)
+    said = []
+    assert load_newest(path, accept, said.append)["number"] == 1
+    assert len(said) == 1 and name in said[0]
 
 
 def test_a_resumed_search_refuses_weights_that_are_not_finite():
@@ -224,9 +234,8 @@ def test_a_test_of_a_network_that_has_diverged_is_an_error(tmp_path, weights, mo
     monkeypatch.setattr(CyDAS.test, "count_macs", lambda *a: 0)
     large = {"fc.weight": 3e38, "feature_extractor.0.1.weight": 1e30}
     torch.save(weights | {key: torch.full_like(weights[key], large[key]) for key in large}, tmp_path / "net.pth")
-    flags = f"--resume_name {tmp_path}/net.pth --cell_file {CELL} --init_channels 2 --stem_multiplier 1".split()
     with pytest.raises(CydasError, match="of 359 test images are not finite"):
-        CyDAS.test.main([*flags, "--image_size", "12"])
+        CyDAS.test.main(flags_for(tmp_path))
 
 
 @pytest.mark.parametrize("space", [DartsSpace(Layout("cifar", 2, 1, image_size=12)), NatsSpace(NatsLayout(4, 1))])

@@ -11,16 +11,20 @@ import pytest
 import torch
 from PIL import Image
 
+import CyDAS.retrain
+import CyDAS.search
+import CyDAS.test
 from CyDAS.config import IN_MEMORY, EvaluationConfig, RetrainConfig, SearchConfig
 from CyDAS.effects import RULES, idle_flags
 from CyDAS.engine.optim import scale_learning_rates
 from CyDAS.engine.supervised import Accuracy
+from CyDAS.models.genotype import make_genotype
 from CyDAS.models.layout import Layout
 from CyDAS.models.nasnet import RetrainNetwork
 from CyDAS.remembered import recall
 from CyDAS.retrain import main as retrain
 from CyDAS.search import main as search
-from CyDAS.spaces import DartsSpace, load_architecture
+from CyDAS.spaces import DartsSpace
 from CyDAS.spaces.darts import make_layout
 from CyDAS.test import main as evaluate
 from CyDAS.utils.checkpoint import save_checkpoint
@@ -32,6 +36,10 @@ from CyDAS.utils.resume import check_continuation, find_file
 ROOT = Path(__file__).resolve().parents[1]
 CELL = ROOT / "CyDAS/cells/dartsv2_genotype.json"
 KINDS = {"search": SearchConfig, "retrain": RetrainConfig, "test": EvaluationConfig}
+#: A cell with few tensors.
+LIGHT = [
+    make_genotype([[("max_pool_3x3", 0), ("skip_connect", 1)]] * 4, [[("sep_conv_3x3", 0), ("skip_connect", 1)]] * 4)
+] * 3
 ONE = Process(0, 1, torch.device("cpu"))
 
 
@@ -40,9 +48,8 @@ def save_network(path, **settings):
     config = RetrainConfig(init_channels=2, stem_multiplier=1, image_size=12, model_type="cifar", **settings)
     torch.manual_seed(0)
     layout = Layout("cifar", 2, 1, image_size=12)
-    architecture = load_architecture(CELL, 3)
-    network = RetrainNetwork(layout, architecture, auxiliary=False)
-    genotype = DartsSpace.to_strings(architecture)
+    network = RetrainNetwork(layout, LIGHT, auxiliary=False)
+    genotype = DartsSpace.to_strings(LIGHT)
     save_checkpoint(
         path, {"model_main": network.state_dict(), "genotype": genotype, "config": plain(config)}, keep=False
     )
@@ -66,7 +73,6 @@ def folders(tmp_path_factory):
 @pytest.fixture
 def counted(monkeypatch):
     """A test that counts its images instead of running the network."""
-    import CyDAS.test
 
     def count(network, batches, precision):
         return Accuracy(0.0, 0.0, 0.0, sum(len(labels) for _, labels in batches.epoch()))
@@ -271,6 +277,7 @@ def test_a_checkpoint_that_lies_in_the_current_folder_is_not_taken_for_the_runs(
     Path("last.pth.tar").write_text("of something else")
     evaluate(["--output_dir", str(tmp_path), "--name", "mine"])
     assert capsys.readouterr().out.startswith(f"{tmp_path}/retrain/mine/last.pth.tar: ")
+    monkeypatch.setattr(CyDAS.retrain, "count_macs", lambda *a: 0)
     evaluate(["--output_dir", str(tmp_path), "--name", "mine", "--resume_name", "last.pth.tar"])
     assert "the one in the current folder is ./last.pth.tar" in capsys.readouterr().out
     with pytest.raises(CydasError, match="retrain/other/last.pth.tar: there is no such file"):
@@ -354,9 +361,8 @@ def test_every_rule_speaks_for_each_of_its_flags():
 
 
 def test_flags_have_their_effect_in_several_processes_on_gpus():
-    config, given = parse(
-        RetrainConfig, "", "--tf32 --process_timeout 9 --warmup_epochs 5 --sync_bn --use_apex".split()
-    )
+    flags = "--tf32 --process_timeout 9 --warmup_epochs 5 --sync_bn --use_apex".split()
+    config, given = parse(RetrainConfig, "", flags)
     assert idle_flags(config, given, Process(0, 8, torch.device("cuda", 0))) == []
 
 
@@ -386,9 +392,6 @@ def test_every_flag_is_read_somewhere():
 
 
 def test_what_has_no_effect_is_in_the_log_and_on_the_console_once(tmp_path, monkeypatch, capsys):
-    import CyDAS.retrain
-    import CyDAS.search
-
     monkeypatch.setattr(CyDAS.retrain, "train_all", lambda *a: None)
     monkeypatch.setattr(CyDAS.retrain, "estimate_retrain", lambda *a: [])
     monkeypatch.setattr(CyDAS.retrain, "count_macs", lambda *a: 0)
@@ -401,18 +404,16 @@ def test_what_has_no_effect_is_in_the_log_and_on_the_console_once(tmp_path, monk
     retrain([*flags, "--dry_run", "--epochs", "1", "--batch_size", "240"])
     assert "--amp_dtype has no effect" in capsys.readouterr().out
     monkeypatch.setattr(CyDAS.search, "estimate_search", lambda *a: [])
-    flags = (
-        "--search_iter 1 --pretrain_epochs 0 --method darts --fix_head --init_channels 2 --stem_multiplier 1".split()
-    )
-    search([*flags, "--image_size", "12", "--output_dir", str(tmp_path), "--dry_run"])
+    flags = "--search_iter 1 --pretrain_epochs 0 --method darts --fix_head --init_channels 2 --dry_run".split()
+    search([*flags, "--output_dir", str(tmp_path)])
     assert "--fix_head has no effect with --method darts" in capsys.readouterr().out
 
 
 def test_the_learning_rates_batch_is_spoken_of_only_where_it_differs():
-    for batch, lines in ((128, 0), (512, 1)):
-        config = RetrainConfig(reference_batch=512, batch_size=512 if lines == 0 else batch // 4)
-        assert len(scale_learning_rates(config, 1)) == lines
-    assert scale_learning_rates(RetrainConfig(), 4) == []
+    config = RetrainConfig(reference_batch=512, batch_size=128)
+    assert scale_learning_rates(config, 4) == [] and scale_learning_rates(RetrainConfig(), 1) == []
+    (line,) = scale_learning_rates(config, 2)
+    assert line == "the learning rates are meant for 512 images an update, here are 256: --scale_lr"
 
 
 @pytest.mark.parametrize(
