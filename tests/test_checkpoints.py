@@ -71,6 +71,7 @@ WRAPPED = {
     "state_dict in model": lambda w: {"model": {"state_dict": w}},
     "model in checkpoint": lambda w: {"checkpoint": {"model": w, "epoch": torch.tensor(3)}},
     "module in ema": lambda w: {"ema": {"module": w, "decay": 0.9}},
+    "a model that is a description": lambda w: {"model": {"name": "darts"}, "net": w},
     "a tensor beside it": lambda w: {"rng": torch.zeros(8), "state_dict": w},
     "averaged by torch": lambda w: {"n_averaged": torch.tensor(4), **prefixed(w, "module.")},
     **{f"prefix {prefix}": lambda w, prefix=prefix: {"state_dict": prefixed(w, prefix)}

@@ -42,20 +42,30 @@ def find_weights(content: dict[str, Any], path: Path, key: str | None = None) ->
             f"checkpoint {path} is where a search goes on from (search.py --resume); a test needs a trained network: "
             "retrain.py --name NAME trains what the search found"
         )
-    weights, names, others, about = content, [], [], {}
+    inner, names = content, ()
     if key is not None:
-        if not isinstance(content.get(key), dict):
+        inner, names = content.get(key), (key,)
+        if not isinstance(inner, dict):
             raise CydasError(f"checkpoint {path}: there are no weights under --weights_key {key}; {_listed(content)}")
-        weights, names, about = content[key], [key], dict(content)
-    while not _is_state_dict(weights):
-        known = [name for name in (*PLAIN, *AVERAGED) if isinstance(weights.get(name), dict)]
-        if not known or len(names) == DEPTH:
-            raise CydasError(f"checkpoint {path} holds no weights that are known here; {_listed(content)}")
-        about |= weights
-        others += [".".join([*names, name]) for name in known[1:]]
-        names.append(known[0])
-        weights = weights[known[0]]
-    return Found(clean_names(weights, path), ".".join(names), others, about)
+    found = list(_state_dicts(inner, names))
+    if not found:
+        raise CydasError(f"checkpoint {path} holds no weights that are known here; {_listed(content)}")
+    (names, weights), *others = found
+    about, level = {}, content
+    for name in names:
+        about |= level
+        level = level[name]
+    return Found(clean_names(weights, path), ".".join(names), [".".join(other) for other, _ in others], about)
+
+
+def _state_dicts(content: dict[Any, Any], names: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], dict]]:
+    """The state dicts in a checkpoint, the plain ones first, each behind the names that lead to it."""
+    if _is_state_dict(content):
+        yield names, content
+    elif len(names) < DEPTH:
+        for name in (*PLAIN, *AVERAGED):
+            if isinstance(content.get(name), dict):
+                yield from _state_dicts(content[name], (*names, name))
 
 
 def _is_state_dict(value: dict[Any, Any]) -> bool:
