@@ -199,7 +199,7 @@ def test_the_command_for_a_child_says_the_same_also_where_a_value_starts_with_a_
 # -- the network's structure ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("pixels", [28, 32, 48, 64, 96, 180, 224])
+@pytest.mark.parametrize("pixels", [28, 32, 48, 64, 96, 180, 224, 256])
 @pytest.mark.parametrize("dataset", ["folder", "imagenet", "cifar10"])
 def test_the_structure_is_imagenets_for_224_pixels_and_cifars_else(pixels, dataset):
     config = RetrainConfig(dataset=dataset, init_channels=2)
