@@ -7,6 +7,16 @@ from CyDAS.utils.errors import CydasError
 from CyDAS.utils.flags import flag
 
 DATASETS = ("digits", "cifar10", "cifar100", "imagenet", "folder")
+#: Data sets that are not read from class folders, and the pixels of their images where no --image_size is given.
+IN_MEMORY = {"digits": 16, "cifar10": 32, "cifar100": 32}
+FOLDER_PIXELS = 224  #: the same for class folders
+#: Flags that describe the published checkpoints, which do not say of what they are.
+PUBLISHED = {
+    "cifar10": {"dataset": "cifar10", "model_type": "cifar", "init_channels": 36, "stem_multiplier": 3, "layer_num": 3},
+    "imagenet": {
+        "dataset": "imagenet", "model_type": "imagenet", "init_channels": 48, "stem_multiplier": 1, "layer_num": 3,
+    },
+}  # fmt: skip
 
 
 @dataclass
@@ -56,12 +66,25 @@ class CommonConfig:
     space: str = flag("darts", "cells: those of DARTS, or of NATS-Bench's topology space", ("darts", "nats"))
     cells_per_stage: int = flag(5, "cells of a stage of the nats networks", at_least=1)
     model_type: str | None = flag(
-        None, "macro-structure (default: imagenet for 224-pixel images, else cifar)", ("cifar", "imagenet")
+        None, "macro-structure of darts (default: imagenet for 224-pixel images, else cifar)", ("cifar", "imagenet")
     )
     init_channels: int = flag(16, "channels of a node in the first stage")
     stem_multiplier: int = flag(3, "stem channels per init channel (darts)")
     layer_num: int = flag(3, "number of stages")
     res_stem: bool = flag(False, "ResNet stem, reductions at the start of a stage (model_type imagenet)")
+
+    def fill_in(self, given: set[str]) -> None:
+        """Set the flags that follow from others and were not ``given``."""
+
+    def foreign(self) -> set[str]:
+        """Flags that mean nothing in the space: it has no such choice."""
+        return {"nats": {"stem_multiplier", "model_type", "drop_path_prob"}, "darts": {"cells_per_stage"}}[self.space]
+
+    def class_folders(self, part: str) -> Path:
+        """Where the images of ``train`` or ``val`` lie, one folder a class (data sets that are in folders)."""
+        named = self.train_dir if part == "train" else self.test_dir
+        root = self.data_dir / "imagenet" if self.dataset == "imagenet" else self.data_dir
+        return named or root / part
 
 
 @dataclass
@@ -178,7 +201,9 @@ class RetrainConfig(FoundNetworkConfig, TrainingConfig):
     """Flags of ``retrain.py``."""
 
     cell_file: Path | None = flag(None, "genotype to train (default: OUTPUT_DIR/search/NAME/genotype.json)")
-    resume_name: str = flag("retrain_resume.pth.tar", "checkpoint of --resume: a path, or a file in the run's folder")
+    resume_name: str = flag(
+        "retrain_resume.pth.tar", "checkpoint of --resume: a file in the run's folder or, where none is there, a path"
+    )
     lr: float = flag(0.025, "learning rate (SGD, cosine to 0)", above=0)
     momentum: float = flag(0.9, "momentum of SGD", at_least=0, below=1)
     nesterov: bool = flag(False, "Nesterov's momentum")
@@ -207,6 +232,8 @@ class RetrainConfig(FoundNetworkConfig, TrainingConfig):
             raise CydasError(
                 f"--resume_name {self.resume_name}: the retraining itself writes a checkpoint of that name"
             )
+        if self.nesterov and not self.momentum:
+            raise CydasError("--nesterov is a kind of momentum: give --momentum above 0, or leave it out")
 
 
 @dataclass
@@ -216,9 +243,24 @@ class EvaluationConfig(FoundNetworkConfig):
     batch_size: int = flag(128, "images per step and process", at_least=1)
     cell_file: Path | None = flag(None, "genotype of the network (default: what the checkpoint says)")
     resume: bool = flag(True, "load the checkpoint --resume_name; always on, since a test needs one")
-    resume_name: str = flag("last.pth.tar", "checkpoint to test: a path, or a file in OUTPUT_DIR/retrain/NAME")
+    resume_name: str = flag(
+        "last.pth.tar", "checkpoint to test: a file in OUTPUT_DIR/retrain/NAME or, where none is there, a path"
+    )
+    weights_key: str | None = flag(
+        None, "name under which a checkpoint of other programs holds the weights, as ema (default: the plain ones)"
+    )
+    published: str | None = flag(
+        None, "take the network and data of a published checkpoint for what is neither given nor said by the file",
+        tuple(PUBLISHED),
+    )  # fmt: skip
     fuse: bool = flag(True, "fold batch norms into the convolutions before them")
 
+    def fill_in(self, given: set[str]) -> None:
+        for name, value in PUBLISHED.get(self.published, {}).items():
+            if name not in given:
+                setattr(self, name, value)
+
     def check(self) -> None:
+        """Raise :class:`CydasError` for a test without a checkpoint."""
         if not self.resume:
             raise CydasError("a test needs a checkpoint: leave out --no-resume")

@@ -17,6 +17,7 @@ from CyDAS.data import ImagesInFolders, load_data
 from CyDAS.data.classes import check_same_data
 from CyDAS.data.dataset import say_data
 from CyDAS.data.loaders import Batches
+from CyDAS.effects import idle_flags
 from CyDAS.engine.estimate import estimate_retrain, print_estimate
 from CyDAS.engine.guard import StepGuard
 from CyDAS.engine.optim import Precision, retrain_lr, scale_learning_rates, sgd
@@ -33,6 +34,7 @@ from CyDAS.utils.keeper import Keeper
 from CyDAS.utils.logs import RunLog
 from CyDAS.utils.profile import count_macs, count_parameters
 from CyDAS.utils.resume import check_continuation, choose_checkpoint, find_file
+from CyDAS.utils.weights import check_finite
 
 #: Published rule for CIFAR: below so many parameters (without auxiliary head), (weight decay, drop path).
 SIZE_RULE = ((3.0e6, (3e-4, 0.2)), (3.5e6, (3e-4, 0.3)), (float("inf"), (5e-4, 0.3)))
@@ -54,6 +56,7 @@ def retrain_once(
     config: RetrainConfig, given: set[str], process: Process, folder: Path, cell_file: Path, architecture: Any
 ) -> None:
     """One retraining in this process, or together with the others."""
+    notes = idle_flags(config, given, process)
     by_rule = scale_learning_rates(config, process.world_size)
     data = load_data(config, process)
     if isinstance(data, ImagesInFolders) and "cutout_length" not in given:
@@ -79,13 +82,12 @@ def retrain_once(
         f"{macs / 1e6:.1f} M multiply-accumulates"
     )
     if config.dry_run:
-        print_estimate(
-            [*data.report("train", "test"), size, *estimate_retrain(training, config, train, test, data.n_classes)],
-            process,
-        )
+        figures = estimate_retrain(training, config, train, test, data.n_classes)
+        print_estimate([*notes, *data.report("train", "test"), size, *figures], process)
         return
     path = folder / Path(config.resume_name).name
-    resume_file = choose_checkpoint(config, folder, path, find_file(config.resume_name, folder))
+    named = find_file(config.resume_name, folder, "resume_name" in given, notes.append)
+    resume_file = choose_checkpoint(config, folder, path, named)
     about = how_made(config, process) | {"data": data.record()}
     accept = partial(check_training, config, architecture, about["data"])
     content = {
@@ -96,6 +98,8 @@ def retrain_once(
     again = [] if own else ["--resume_name", path.name]
     with run.opened(folder, config, process, about, resume_file, accept, "retrain.log") as opened:
         log = opened.log
+        for line in notes:
+            log.warning("%s", line)
         for line in (f"genotype {cell_file}", size, *by_rule):
             log.info("%s", line)
         say_data(data, ("train", "test"), opened.checkpoint, process, log)
@@ -180,7 +184,8 @@ def check_training(
         check_same_data(content, data, path, ("train", "test"))
         if config.epochs < content["config"]["epochs"]:
             raise CydasError(f"checkpoint {path} is of {content['config']['epochs']} epochs: --epochs may only grow")
-        _ = content["optimizer"], content["processes"]
+        kept = {name: content[name] for name in ("model_main", "optimizer")}
+        check_finite(kept | {"buffers": [state["buffers"] for state in content["processes"]]}, f"checkpoint {path}")
 
 
 def apply_size_rule(config: RetrainConfig, given: set[str], parameters: int) -> list[str]:

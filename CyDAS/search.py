@@ -16,6 +16,7 @@ from CyDAS.data import load_data
 from CyDAS.data.classes import check_same_data
 from CyDAS.data.dataset import say_data
 from CyDAS.data.halves import what_halves_lack
+from CyDAS.effects import idle_flags
 from CyDAS.engine.cycle import CyclicSearch
 from CyDAS.engine.estimate import estimate_search, print_estimate
 from CyDAS.engine.optim import Precision, scale_learning_rates
@@ -33,6 +34,7 @@ from CyDAS.utils.logs import RunLog
 from CyDAS.utils.nats_table import NatsTable
 from CyDAS.utils.profile import count_parameters
 from CyDAS.utils.resume import check_continuation, choose_checkpoint
+from CyDAS.utils.weights import check_finite
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -44,13 +46,15 @@ def main(arguments: list[str] | None = None) -> None:
     table = NatsTable.read(config.nats_table, complete=True) if config.nats_table else None
     process = run.start(config)
     try:
-        search_once(config, process, folder, table)
+        search_once(config, process, folder, table, idle_flags(config, given, process))
     finally:
         stop_process()
 
 
-def search_once(config: SearchConfig, process: Process, folder: Path, table: NatsTable | None) -> None:
-    """One search in this process, or together with the others."""
+def search_once(
+    config: SearchConfig, process: Process, folder: Path, table: NatsTable | None, notes: list[str]
+) -> None:
+    """One search in this process, or together with the others. ``notes``: warnings for the log."""
     scaled = scale_learning_rates(config, process.world_size)
     data = load_data(config, process)
     space = make_space(config, data)
@@ -61,13 +65,15 @@ def search_once(config: SearchConfig, process: Process, folder: Path, table: Nat
     copy_from_main(joint)
     search = CyclicSearch(space, joint, config, Precision(process.device, config.use_amp, config.amp_dtype))
     if config.dry_run:
-        print_estimate([*data.report("train"), *lacking, *estimate_search(search, train, val)], process)
+        print_estimate([*notes, *data.report("train"), *lacking, *estimate_search(search, train, val)], process)
         return
     path = folder / CHECKPOINT
     choose_checkpoint(config, folder, path, path)
     about = how_made(config, process) | {"data": data.record()}
     accept = partial(check_search, config, about["data"])
     with run.opened(folder, config, process, about, path, accept, "search.log") as (log, checkpoint, passed_over):
+        for line in notes:
+            log.warning("%s", line)
         for line in scaled:
             log.info("%s", line)
         say_data(data, ("train",), checkpoint, process, log)
@@ -139,6 +145,7 @@ def check_search(config: SearchConfig, data: dict[str, Any], content: dict[str, 
         check_continuation(content["about"]["config"], config, path)
         check_same_data(content, data, path, ("train",))
         _ = content["search"]["round"], content["processes"]
+        check_finite(content["search"], f"checkpoint {path}")
 
 
 def show(search: CyclicSearch, about: dict, folder: Path, log: RunLog, table: NatsTable | None) -> None:

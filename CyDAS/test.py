@@ -17,43 +17,42 @@ from torch import Tensor, nn
 from CyDAS.config import EvaluationConfig
 from CyDAS.data import load_data
 from CyDAS.data.classes import check_outputs, recorded_data
+from CyDAS.effects import idle_flags
 from CyDAS.engine.optim import Precision
 from CyDAS.engine.supervised import evaluate
 from CyDAS.models.fuse import fold_batch_norms
 from CyDAS.models.native.tensors import is_native
+from CyDAS.remembered import is_ours, recall, tested_on
 from CyDAS.spaces import SPACES, check_genotype, load_architecture, make_space
 from CyDAS.utils import run
-from CyDAS.utils.checkpoint import load_checkpoint, load_weights
+from CyDAS.utils.checkpoint import load_checkpoint
 from CyDAS.utils.distributed import place, stop_process
 from CyDAS.utils.errors import CydasError, run_program
-from CyDAS.utils.flags import parse, take_over
+from CyDAS.utils.flags import parse
 from CyDAS.utils.profile import count_macs
 from CyDAS.utils.resume import find_file
 from CyDAS.utils.texts import OneLine, few, say
-
-#: Settings of the network and its data that a test takes from the checkpoint unless they are given.
-FROM_CHECKPOINT = (
-    "dataset", "data_dir", "train_dir", "test_dir", "image_size", "n_classes", "input_channels",
-    "space", "model_type", "init_channels", "stem_multiplier", "layer_num", "cells_per_stage", "res_stem",
-)  # fmt: skip
+from CyDAS.utils.weights import find_weights, load_weights
 
 
 def main(arguments: list[str] | None = None) -> None:
     logging.lastResort.setFormatter(OneLine())  # a test has no log of its own; warnings go to stderr
     config, given = parse(EvaluationConfig, "Evaluate a checkpoint on all test images.", arguments)
-    path = find_file(config.resume_name, config.output_dir / "retrain" / config.name)
-    content = load_checkpoint(path)
-    take_over(config, given, content.get("config"), FROM_CHECKPOINT)
-    weights = content.get("model_main", content)  # published checkpoints are bare state dicts
-    if not isinstance(weights, dict):
-        raise CydasError(f"checkpoint {path} holds no weights")
+    notes: list[str] = []
+    folder = config.output_dir / "retrain" / config.name
+    path = find_file(config.resume_name, folder, "resume_name" in given, notes.append)
+    found = find_weights(load_checkpoint(path), path, config.weights_key)
+    content, weights = found.about, found.weights
+    if is_ours(content):
+        recall(config, given, content["config"], path)
     architecture = find_architecture(config, content, path)
     process = run.start(config)
+    notes += idle_flags(config, given, process)
     recorded = recorded_data(content, path)
     data = load_data(config, process, with_training=False, recorded=recorded)
     space = make_space(config, data)
     layout = space.layout
-    auxiliary = any("aux_head." in str(key) for key in weights)
+    auxiliary = any(key.startswith("aux_head.") for key in weights)
     network = space.retrain_network(architecture, auxiliary)
     check_outputs(weights, data.n_classes, data.place("test"), path)
     load_weights(network, weights, path)
@@ -64,6 +63,10 @@ def main(arguments: list[str] | None = None) -> None:
     make_fast(network, config, torch.zeros(1, *image_shape, device=process.device))
     accuracy = evaluate(network, data.test_batches(), Precision(process.device, config.use_amp, config.amp_dtype))
     if process.is_main:
+        for line in notes:
+            say(line)
+        if found.others:
+            say(f"the weights are those under {found.where}; others (--weights_key): {', '.join(found.others)}")
         say(f"{path}: {parameters / 1e6:.3f} M parameters, {macs / 1e6:.1f} M multiply-accumulates")
         for line in data.report("test"):
             say(line)
@@ -72,7 +75,7 @@ def main(arguments: list[str] | None = None) -> None:
             say(f"the checkpoint names no classes: they are numbered in the order of the test images': {numbered}")
         say(
             f"top-1 {accuracy.top1:.2f} %  top-5 {accuracy.top5:.2f} %  "
-            f"on {accuracy.images} test images of {config.dataset}"
+            f"on {accuracy.images} test images of {tested_on(config)}"
         )
     stop_process()
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torchvision import datasets
 from torchvision.transforms import v2
 
-from CyDAS.config import CommonConfig
+from CyDAS.config import FOLDER_PIXELS, IN_MEMORY, CommonConfig
 from CyDAS.data.augment import BatchAugmentation
 from CyDAS.data.classes import places
 from CyDAS.data.contents import describe_sizes
@@ -81,10 +81,9 @@ class ImagesInFolders(DataSet):
     def __init__(
         self, config: CommonConfig, process: Process, with_training: bool, trained: Sequence[str] | None = None
     ):
-        self.image_size = config.image_size or 224
-        root = config.data_dir / "imagenet" if config.dataset == "imagenet" else config.data_dir
-        self._train = open_folder(config.train_dir or root / "train", TRAIN_FLAG, _decode) if with_training else None
-        self._test = open_folder(config.test_dir or root / "val", TEST_FLAG, _decode)
+        self.image_size = config.image_size or FOLDER_PIXELS
+        self._train = open_folder(config.class_folders("train"), TRAIN_FLAG, _decode) if with_training else None
+        self._test = open_folder(config.class_folders("val"), TEST_FLAG, _decode)
         self.train_labels = torch.tensor(self._train.targets if self._train else [], dtype=torch.int64)
         if self._train:
             self._train.check_training()
@@ -177,9 +176,10 @@ def load_digits(config: CommonConfig, process: Process) -> DataSet:
     test, train = order[: len(order) // 5], order[len(order) // 5 :]
     pixels = images[train].float() / 255
     mean, std = (float(pixels.mean()),) * 3, (float(pixels.std()),) * 3
+    size = config.image_size or IN_MEMORY["digits"]
     return ImagesInMemory(
         config, process, (images[train], labels[train]), (images[test], labels[test]),
-        [str(digit) for digit in range(10)], config.image_size or 16, mean, std, flip=False,
+        [str(digit) for digit in range(10)], size, mean, std, flip=False,
     )  # fmt: skip
 
 
@@ -198,7 +198,7 @@ def load_cifar(config: CommonConfig, process: Process) -> DataSet:
         return torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(data.targets), data.classes
 
     (*train, classes), (*test, _) = part(True), part(False)
-    size = config.image_size or 32
+    size = config.image_size or IN_MEMORY[config.dataset]
     return ImagesInMemory(config, process, train, test, classes, size, CIFAR_MEAN, CIFAR_STD, flip=True)
 
 

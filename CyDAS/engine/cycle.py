@@ -23,6 +23,7 @@ from CyDAS.utils.distributed import copy_from_main, is_same_everywhere, place
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.logs import RunLog
 from CyDAS.utils.meters import Averages
+from CyDAS.utils.weights import check_finite
 
 
 class Progress(Protocol):
@@ -85,7 +86,8 @@ class CyclicSearch(SearchUpdates):
             progress.end_round(self)
 
     def _check_alphas(self) -> None:
-        """Raise :class:`CydasError` where the processes, which make the same updates, have come apart."""
+        """Raise :class:`CydasError` where alphas are not finite, or differ between processes, which update alike."""
+        check_finite(self.joint.super_layers_arch.state_dict(), f"round {self.round}: the architecture parameters")
         alphas = torch.cat([p.detach().flatten() for p in self.joint.super_layers_arch.parameters()])
         if not is_same_everywhere(alphas):
             raise CydasError(

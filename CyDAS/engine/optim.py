@@ -147,9 +147,11 @@ def scale_learning_rates(config: TrainingConfig, processes: int) -> list[str]:
 
     Linear scaling (Goyal et al. 2017); the architecture parameters' Adam keeps its rate. Returns lines for the log.
     """
+    batch, meant = config.global_batch(processes), config.reference_batch
     if not config.scale_lr:
-        return []
-    lines, factor = [], config.global_batch(processes) / config.reference_batch
+        differs = meant is not None and batch != meant
+        return [f"the learning rates are meant for {meant} images an update, here are {batch}: --scale_lr"] * differs
+    lines, factor = [], batch / meant
     for name, rate in some_of(config, "w_lr", "w_lr_min", "nasnet_lr", "lr").items():
         setattr(config, name, rate * factor)
         lines.append(f"--{name} {rate * factor:g}: {rate:g} times {factor:g}, the global batch over --reference_batch")

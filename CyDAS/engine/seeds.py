@@ -28,6 +28,8 @@ def search_with_seeds(program: Path, config: SearchConfig, given: set[str]) -> N
     ``given``: the names of the flags that were given. Raises :class:`CydasError` where a search failed, after the
     others have ended, and under torchrun, which would start every search once for each of its processes.
     """
+    if "seed" in given:
+        raise CydasError("--seeds gives every search a seed of its own: leave out --seed")
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise CydasError("--seeds starts processes of its own: leave out torchrun (NGPUS=1), or start seed by seed")
     names = {seed: f"{config.name}-seed{seed}" for seed in config.seeds}

@@ -17,7 +17,6 @@ from CyDAS.engine.optim import Figures, Precision, learn
 from CyDAS.models.nasnet import RetrainOutput
 from CyDAS.utils.checkpoint import (
     buffers_of,
-    load_weights,
     process_states,
     refusing,
     save_checkpoint,
@@ -25,9 +24,11 @@ from CyDAS.utils.checkpoint import (
     set_process_state,
 )
 from CyDAS.utils.distributed import Process, all_sum
+from CyDAS.utils.errors import CydasError
 from CyDAS.utils.keeper import Keeper
 from CyDAS.utils.logs import RunLog
 from CyDAS.utils.meters import Averages, top1
+from CyDAS.utils.weights import load_weights
 
 
 class Accuracy(NamedTuple):
@@ -118,12 +119,15 @@ def train_epoch(
 
 @torch.no_grad()
 def evaluate(network: nn.Module, batches: Batches, precision: Precision) -> Accuracy:
-    """Top-1 and top-5 on all images of ``batches``, over all processes."""
+    """Top-1 and top-5 on all images of ``batches``, over all processes.
+
+    Raises :class:`CydasError`, on all of them, where logits are not finite: no class can be read off such an image.
+    """
     network.eval()
     averages = Averages(precision.device)
     # Every process must know the figures' names, also one that has no image.
     averages.add(dict.fromkeys(("top1", "top5", "loss"), torch.zeros((), device=precision.device)), weight=0)
-    images_seen = 0
+    images_seen, bad = 0, torch.zeros((), dtype=torch.float64, device=precision.device)
     for images, labels in batches.epoch():
         with precision.autocast():
             logits = network(images).logits
@@ -135,8 +139,14 @@ def evaluate(network: nn.Module, batches: Batches, precision: Precision) -> Accu
         }
         averages.add(figures, len(labels))
         images_seen += len(labels)
+        bad += (~torch.isfinite(logits)).any(dim=1).sum()
     means = averages.means()
-    seen = int(all_sum(torch.tensor(float(images_seen), device=precision.device)))
+    seen, bad = (int(count) for count in all_sum(torch.stack([torch.full_like(bad, images_seen), bad])))
+    if bad:
+        raise CydasError(
+            f"the network's answers to {bad} of {seen} test images are not finite (NaN or infinity), so that they have "
+            "no class: its weights or batch norm statistics have diverged, or are too large for --use_amp"
+        )
     return Accuracy(means["top1"], means["top5"], means["loss"], seen)
 
 

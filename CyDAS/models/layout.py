@@ -54,7 +54,8 @@ class Layout:
         if self.image_size % self.total_stride or self.image_size < smallest:
             raise ValueError(
                 f"image_size must be a multiple of {self.total_stride} and at least {smallest} "
-                f"for this network, not {self.image_size}"
+                f"for this network (model_type {self.model_type}), not {self.image_size}: "
+                f"{nearest_sizes(self.image_size, self.total_stride, smallest)}"
             )
 
     @property
@@ -107,6 +108,12 @@ class Layout:
         """(channels, height = width) of a stage's last cell; stages count from 0."""
         halvings = sum(self.has_reduction(s) for s in range(stage + 1))
         return NODES * self.init_channels * 2**halvings, self.image_size // self.stem_stride // 2**halvings
+
+
+def nearest_sizes(size: int, stride: int, smallest: int) -> str:
+    """Which sizes a network takes that are next to one it does not: multiples of ``stride`` from ``smallest`` on."""
+    below = max(smallest, size // stride * stride)
+    return f"take {smallest}" if size < smallest else f"take {below} or {below + stride}"
 
 
 class Stem(nn.ModuleList):

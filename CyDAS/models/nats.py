@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from CyDAS.models import checkpointing
+from CyDAS.models.layout import nearest_sizes
 from CyDAS.models.mixed import CellPlan, Operation, run_cell
 from CyDAS.models.nasnet import RetrainOutput
 from CyDAS.models.nats_architecture import EDGE_NAMES, EDGES, OPERATIONS, Architecture
@@ -41,7 +42,10 @@ class NatsLayout:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.image_size % 4 or self.image_size < 8:
-            raise ValueError(f"image_size must be a multiple of 4 and at least 8, not {self.image_size}")
+            raise ValueError(
+                f"image_size must be a multiple of 4 and at least 8, not {self.image_size}: "
+                f"{nearest_sizes(self.image_size, 4, 8)}"
+            )
 
     def channels(self, stage: int) -> int:
         """Channels of the stage's cells; stages count from 0."""

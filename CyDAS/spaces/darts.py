@@ -1,13 +1,13 @@
 """The DARTS cell space: what the cyclic search needs to know of it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from CyDAS.config import CommonConfig
+from CyDAS.config import FOLDER_PIXELS, CommonConfig
 from CyDAS.data import DataSet
 from CyDAS.models.genotype import (
     Cell,
@@ -27,17 +27,23 @@ from CyDAS.models.supernet import ArchitectureParameters, make_search_stages
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.flags import some_of
 from CyDAS.utils.plot import draw_graph
+from CyDAS.utils.weights import check_finite
 
 #: An architecture of this space: the genotype of each stage.
 Architecture = list[Genotype]
 
 
 def make_layout(config: CommonConfig, data: DataSet) -> Layout:
-    """The networks' shape for the flags and the data set. Raises :class:`CydasError` where there is none."""
-    default_type = "cifar" if config.dataset in ("digits", "cifar10", "cifar100") else "imagenet"
-    try:
+    """The networks' shape for the flags and the data set. Raises :class:`CydasError` where there is none.
+
+    Where no ``model_type`` was given, the one that is taken is put into ``config``: records and checkpoints hold it.
+    """
+    if config.model_type is None:
+        config.model_type = "imagenet" if data.image_size == FOLDER_PIXELS else "cifar"
+
+    def layout(model_type: str) -> Layout:
         return Layout(
-            model_type=config.model_type or default_type,
+            model_type=model_type,
             init_channels=config.init_channels,
             stem_multiplier=config.stem_multiplier,
             layer_num=config.layer_num,
@@ -46,8 +52,21 @@ def make_layout(config: CommonConfig, data: DataSet) -> Layout:
             image_size=data.image_size,
             res_stem=config.res_stem,
         )
+
+    try:
+        return layout(config.model_type)
     except ValueError as error:
-        raise CydasError(str(error)) from None
+        raise CydasError(f"{error}{_other_type(layout, config.model_type)}") from None
+
+
+def _other_type(layout: Callable[[str], Layout], model_type: str) -> str:
+    """Advice where the other macro-structure would do."""
+    other = "cifar" if model_type == "imagenet" else "imagenet"
+    try:
+        layout(other)
+    except ValueError:
+        return ""
+    return f"; or --model_type {other}, which can be built"
 
 
 class DartsSpace:
@@ -92,7 +111,8 @@ class DartsSpace:
 
     @torch.no_grad()
     def discretise(self, joint: JointNetwork) -> Architecture:
-        """The architecture that the search network now prefers."""
+        """The architecture that the search network now prefers. Raises :class:`CydasError` for alphas not finite."""
+        check_finite(joint.super_layers_arch.state_dict(), "no cell can be read off the architecture parameters")
         own = [
             make_genotype(*(discretise(*alphas.cell(reduction)) for reduction in (False, True)))
             for alphas in joint.super_layers_arch

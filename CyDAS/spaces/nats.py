@@ -26,6 +26,7 @@ from CyDAS.models.nats_architecture import EDGES, OPERATIONS, Architecture, pars
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.flags import some_of
 from CyDAS.utils.plot import draw_graph
+from CyDAS.utils.weights import check_finite
 
 #: Flags of the DARTS cells that mean nothing here.
 FOREIGN = ("use_beta", "repeat_cell", "res_stem")
@@ -86,7 +87,11 @@ class NatsSpace:
 
     @torch.no_grad()
     def discretise(self, joint: JointNetwork) -> Architecture:
-        """The architecture that the search network now prefers: each edge's best operation, ``none`` included."""
+        """The architecture that the search network now prefers: each edge's best operation, ``none`` included.
+
+        Raises :class:`CydasError` for alphas that are not finite.
+        """
+        check_finite(joint.super_layers_arch.state_dict(), "no cell can be read off the architecture parameters")
         best = joint.super_layers_arch.alpha.argmax(dim=1).tolist()
         return Architecture(tuple(OPERATIONS[column] for column in best))
 

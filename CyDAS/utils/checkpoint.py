@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from CyDAS.utils.distributed import Process, gather
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.files import previous, write_atomically
+from CyDAS.utils.weights import load_weights as load_weights  # one of this file's names since before it moved
 
 #: How a checkpoint's comment starts; the digest in hexadecimal follows.
 MARK = b"CyDAS sha256 "
@@ -177,23 +178,6 @@ def refusing(what: str) -> Iterator[None]:
         yield
     except (KeyError, RuntimeError, TypeError, AttributeError, ValueError, IndexError) as error:
         raise CydasError(f"{what}: {type(error).__name__} {(str(error).splitlines() or [''])[0]}") from None
-
-
-def load_weights(module: nn.Module, weights: dict[str, Tensor], source: Path) -> None:
-    """Load a state dict that must fit exactly. Raises :class:`CydasError` naming the first difference."""
-    own = module.state_dict()
-    weights = {str(key).removeprefix("module."): value for key, value in weights.items()}
-    for key in [*own, *(key for key in weights if key not in own)]:
-        problem = None
-        if key not in weights:
-            problem = f"{key} is missing"
-        elif key not in own:
-            problem = f"{key} has no place in this network"
-        elif not isinstance(weights[key], Tensor) or weights[key].shape != own[key].shape:
-            problem = f"{key} is {tuple(getattr(weights[key], 'shape', ()))}, here {tuple(own[key].shape)}"
-        if problem:
-            raise CydasError(f"checkpoint {source} is of another architecture or size: {problem}")
-    module.load_state_dict(weights)
 
 
 def process_states(**own: Any) -> list[dict[str, Any]]:

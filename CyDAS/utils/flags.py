@@ -3,6 +3,7 @@
 import argparse
 import math
 import operator
+from collections.abc import Iterable
 from dataclasses import MISSING, asdict, field, fields
 from pathlib import Path
 from types import UnionType
@@ -35,6 +36,7 @@ def parse(kind: type[Config], description: str, arguments: list[str] | None) -> 
         _add_flag(parser, item, hints[item.name])
     values = vars(parser.parse_args(arguments))
     config = kind(**values)
+    config.fill_in(set(values))
     if Path(config.name).name != config.name or config.name in ("", "..") or "\0" in config.name:
         raise CydasError(f"--name is a folder's name, without a path, not {config.name!r}")
     for item in fields(kind):
@@ -51,17 +53,24 @@ def _check_bounds(name: str, value: Any, bounds: dict[str, float]) -> None:
             raise CydasError(f"--{name} must be {word.replace('_', ' ')} {limit}, not {value}")
 
 
-def take_over(config: Any, given: set[str], saved: Any, names: tuple[str, ...]) -> None:
-    """Set those of ``names`` that were not given to their values in a saved configuration (a dict, or none)."""
+def take_over(config: Any, saved: dict[str, Any], names: Iterable[str], source: str) -> None:
+    """Set those of ``names`` that a saved configuration holds to their values there.
+
+    Raises :class:`CydasError` naming ``source`` where one of these values cannot be the flag's.
+    """
     hints = get_type_hints(type(config))
+    choices = {item.name: item.metadata["choices"] for item in fields(config)}
     for name in names:
-        if isinstance(saved, dict) and name in saved and name not in given:
-            value = saved[name]
-            setattr(
-                config,
-                name,
-                Path(value) if value is not None and Path in (hints[name], *get_args(hints[name])) else value,
-            )
+        if name not in saved:
+            continue
+        value, kinds = saved[name], get_args(hints[name]) or (hints[name],)
+        if Path in kinds and isinstance(value, str):
+            value = Path(value)
+        if type(value) not in kinds and not (Path in kinds and isinstance(value, Path)):
+            raise CydasError(f"{source}: its --{name} is {value!r}, which that flag cannot be")
+        if value is not None and choices[name] and value not in choices[name]:
+            raise CydasError(f"{source}: its --{name} is {value!r}, not one of {', '.join(map(str, choices[name]))}")
+        setattr(config, name, value)
 
 
 def some_of(config: Any, *names: str) -> dict[str, Any]:
@@ -77,7 +86,8 @@ def to_arguments(config: Any, names: set[str]) -> list[str]:
         if isinstance(value, bool):
             arguments.append(f"--{name}" if value else f"--no-{name}")
         elif value is not None:
-            arguments += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+            # In one word: a value may start with a dash.
+            arguments += [f"--{name}", *map(str, value)] if isinstance(value, list) else [f"--{name}={value}"]
     return arguments
 
 

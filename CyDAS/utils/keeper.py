@@ -113,7 +113,8 @@ class Keeper:
     def stop(self) -> None:
         """End the run as the signal wants it. Raises :class:`Stopped`, always."""
         number = self._signal or signal.SIGTERM
-        again = [*sys.argv, *([] if "--resume" in sys.argv else ["--resume"]), *self._again]
+        argv = [argument for argument in sys.argv if argument != "--overwrite"]
+        again = [*argv, *([] if "--resume" in argv else ["--resume"]), *self._again]
         how = "the same command with --resume" if is_distributed() else f"python {shlex.join(again)}"
         saved = f"NOT saved ({self._failure})" if self._failure else f"saved in {self.path}"
         if not self.process.is_main:

@@ -78,5 +78,6 @@ class Averages:
 
 
 def top1(logits: Tensor, labels: Tensor) -> Tensor:
-    """Share of the batch whose highest logit is the label, percent."""
-    return (logits.argmax(dim=1) == labels).double().mean() * 100
+    """Share of the batch whose highest logit is the label, percent; NaN where an image has no highest logit."""
+    highest, best = logits.max(dim=1)  # NaN or infinite as soon as one of them is, but for minus infinity
+    return (best == labels).double().where(highest.isfinite(), torch.nan).mean() * 100

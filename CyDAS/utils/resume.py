@@ -1,6 +1,7 @@
 """Where a run goes on from, and whether it may."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,31 @@ def check_continuation(saved: dict[str, Any], config: Any, path: Path, *allowed:
     """Raise :class:`CydasError` where the checkpoint ``path`` was made with other flags, but for ``allowed`` ones."""
     here = plain(config)
     saved = plain(type(config)()) | saved  # a flag that did not exist then had no effect
-    differing = [key for key in here if key not in {*MAY_DIFFER, *allowed} and saved.get(key) != here[key]]
+    allowed = {*MAY_DIFFER, *allowed, *config.foreign()}
+    if saved.get("model_type") is None:  # earlier records do not say what was taken by default: the weights do
+        allowed |= {"model_type"}
+    differing = [key for key in here if key not in allowed and saved.get(key) != here[key]]
     if differing:
         listed = ", ".join(f"--{key} was {saved.get(key)}, is {here[key]}" for key in differing)
         raise CydasError(f"checkpoint {path} was made with other flags: {listed}")
 
 
-def find_file(name: str, folder: Path) -> Path:
-    """A file named by its path or, where there is none, by its name in the run's folder."""
-    path = Path(name)
-    return path if path.exists() or path.is_absolute() else folder / path
+def find_file(name: str, folder: Path, given: bool, note: Callable[[str], None]) -> Path:
+    """A file of the run's ``folder``; only where ``name`` was ``given`` may it be a path, too.
+
+    A name with a folder in it (``./NAME``) is first a path, a bare name first a file of the run; ``note`` is told where
+    the current folder has one of that name as well.
+    """
+    own, path = folder / name, Path(name)
+    if not given:
+        return own
+    if os.sep in name:
+        return path if path.exists() else own
+    if _exists(own):
+        if path.exists() and path.resolve() != own.resolve():
+            note(f"{name} is the run's {own}; the one in the current folder is ./{name}")
+        return own
+    return path if path.exists() else own
 
 
 def choose_checkpoint(config: Any, folder: Path, own: Path, named: Path) -> Path:

@@ -1,0 +1,123 @@
+"""Which flags have no effect beside which others: a flag that was given and does nothing is never passed over."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from CyDAS.config import IN_MEMORY, EvaluationConfig, TrainingConfig
+from CyDAS.utils.distributed import Process
+from CyDAS.utils.errors import CydasError
+
+
+class Rule(NamedTuple):
+    """The flags have no effect where ``idle`` says so, of the settings and the process."""
+
+    flags: tuple[str, ...]
+    idle: Callable[[Any, Process], bool]
+    reason: str
+    is_mistake: bool = False  #: the run would not be the one that was meant
+
+
+def _flags(names: str) -> tuple[str, ...]:
+    return tuple(names.split())
+
+
+#: The first rule that applies to a flag speaks for it. Contradictions are in ``check`` of the configurations.
+RULES = (
+    Rule(
+        _flags("overwrite seed print_freq use_aa train_dir sync_bn use_apex"),
+        lambda c, p: isinstance(c, EvaluationConfig),
+        "in a test, which trains nothing, draws nothing at random and writes no run",
+    ),
+    Rule(
+        _flags("train_dir test_dir"),
+        lambda c, p: c.dataset in IN_MEMORY,
+        "with --dataset {dataset}, which is not read from class folders: give --dataset folder, or leave it out",
+        is_mistake=True,
+    ),
+    Rule(_flags("data_dir"), lambda c, p: c.dataset == "digits", "with --dataset digits, which needs no files"),
+    Rule(
+        _flags("data_dir"),
+        lambda c, p: bool(c.test_dir and (c.train_dir or isinstance(c, EvaluationConfig))),
+        "where all folders of images are named",
+    ),
+    Rule(
+        _flags("workers max_bad_images"),
+        lambda c, p: c.dataset in IN_MEMORY,
+        "with --dataset {dataset}, whose images are in memory",
+    ),
+    Rule(
+        _flags(
+            "regular regular_ratio regular_coeff ensemble_param ensemble_sum loss_alpha loss_T interactive_type "
+            "fix_head nasnet_lr nasnet_warmup share_fc clip_apart"
+        ),
+        lambda c, p: c.method == "darts",
+        "with --method darts, which has no evaluation network, no distillation and no penalty",
+    ),
+    Rule(
+        _flags("bn_affine"),
+        lambda c, p: c.method == "darts" and c.space == "darts",
+        "with --method darts, which has no evaluation network",
+    ),
+    Rule(_flags("regular_ratio regular_coeff"), lambda c, p: not c.regular, "without --regular"),
+    Rule(_flags("regular"), lambda c, p: not c.regular_coeff, "with --regular_coeff 0"),
+    Rule(_flags("w_lr_min"), lambda c, p: c.lr_schedule != "cosine", "without --lr_schedule cosine"),
+    Rule(_flags("jobs"), lambda c, p: not c.seeds, "without --seeds"),
+    Rule(_flags("cells_per_stage"), lambda c, p: c.space == "darts", "with --space darts: it is for nats"),
+    Rule(
+        _flags("stem_multiplier model_type drop_path_prob"),
+        lambda c, p: c.space == "nats",
+        "with --space nats, whose networks have a stem of their own, one structure and no drop path",
+    ),
+    Rule(
+        _flags("warmup_epochs"),
+        lambda c, p: c.global_batch(p.world_size) <= 256,
+        "where an update sees no more than 256 images",
+    ),
+    Rule(_flags("amp_dtype"), lambda c, p: not c.use_amp, "without --use_amp"),
+    Rule(_flags("compile_mode"), lambda c, p: not c.compile, "without --compile"),
+    Rule(
+        _flags("compile_mode"),
+        lambda c, p: c.compile_mode == "reduce-overhead" and p.device.type == "cpu",
+        "on a CPU: it is for CUDA graphs",
+    ),
+    Rule(_flags("use_apex"), lambda c, p: not c.sync_bn, "without --sync_bn"),
+    Rule(_flags("tf32"), lambda c, p: p.device.type == "cpu", "on a CPU"),
+    Rule(_flags("process_timeout"), lambda c, p: p.world_size == 1, "in a single process"),
+    Rule(
+        _flags("overwrite"),
+        lambda c, p: isinstance(c, TrainingConfig) and c.resume,
+        "with --resume, which goes on in the run's folder",
+    ),
+    Rule(
+        _flags("overwrite"),
+        lambda c, p: isinstance(c, TrainingConfig) and c.resume_or_start,
+        "with --resume_or_start where the run has a checkpoint",
+    ),
+)
+
+#: Flags whose value 0 is not the one that switches them off.
+ZERO_IS_A_VALUE = {"seed", "interactive_type"}
+
+
+def idle_flags(config: Any, given: set[str], process: Process) -> list[str]:
+    """A line for every rule that finds flags which were ``given``, and not to switch something off, without effect.
+
+    Raises :class:`CydasError` where that can only be a mistake.
+    """
+    left = {name for name in given if not _is_off(name, getattr(config, name))}
+    lines = []
+    for rule in RULES:
+        names = [name for name in rule.flags if name in left]
+        if names and rule.idle(config, process):
+            left -= set(names)
+            verb = "has" if len(names) == 1 else "have"
+            reason = rule.reason.format(dataset=config.dataset)
+            line = f"{', '.join(f'--{name}' for name in names)} {verb} no effect {reason}"
+            if rule.is_mistake:
+                raise CydasError(line)
+            lines.append(line)
+    return lines
+
+
+def _is_off(name: str, value: Any) -> bool:
+    return value is None or value is False or (value == 0 and name not in ZERO_IS_A_VALUE)

@@ -1,0 +1,71 @@
+"""What a test takes from a checkpoint: the one rule of given and remembered flags.
+
+A flag that was given wins, together with all that depends on it. What a checkpoint remembers holds only where nothing
+was given that replaces it:
+
+- another ``--dataset`` lies elsewhere, so the remembered ``data_dir`` and ``test_dir`` are void;
+- ``--data_dir`` says where the test images are (``DATA_DIR/val``), so the remembered ``test_dir`` is void;
+- ``image_size`` is what the network was trained at, whatever it is tested on, unless it is given;
+- the network's shape is in its weights: a flag that says otherwise is an error;
+- the number of classes and channels is what the data say, and is never taken from flags of the training.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from CyDAS.config import FOLDER_PIXELS, IN_MEMORY, EvaluationConfig
+from CyDAS.utils.errors import CydasError
+from CyDAS.utils.flags import take_over
+
+DATA = ("dataset", "data_dir", "test_dir", "image_size")
+SHAPE = (
+    "space", "model_type", "init_channels", "stem_multiplier", "layer_num", "cells_per_stage", "res_stem",
+)  # fmt: skip
+
+
+def is_ours(content: dict[str, Any]) -> bool:
+    """Whether a checkpoint was written by CyDAS; other programs may have a ``config`` of their own."""
+    return "genotype" in content and isinstance(content.get("config"), dict)
+
+
+def recall(config: EvaluationConfig, given: set[str], saved: dict[str, Any], path: Path) -> None:
+    """Complete ``config`` by the settings that the checkpoint ``path`` was made with.
+
+    Raises :class:`CydasError` for a given flag that contradicts the network in the checkpoint.
+    """
+    saved = _completed(saved)
+    void = set(given)
+    if "dataset" in given and config.dataset != saved.get("dataset"):
+        void |= {"data_dir", "test_dir"}
+    if "data_dir" in given:
+        void |= {"test_dir"}
+    take_over(config, saved, [name for name in (*DATA, *SHAPE) if name not in void], f"checkpoint {path}")
+    for name in SHAPE:
+        value = getattr(config, name)
+        if name in given - config.foreign() and saved.get(name, value) != value:
+            raise CydasError(
+                f"checkpoint {path} is of another architecture or size: --{name} is {saved[name]} there, {value} was "
+                "given: leave the flag out"
+            )
+
+
+def _completed(saved: dict[str, Any]) -> dict[str, Any]:
+    """Settings with what the training took where they say nothing.
+
+    Earlier versions did not write down which macro-structure that was: the data set decided.
+    """
+    dataset = saved.get("dataset")
+    completed = dict(saved)
+    if saved.get("image_size") is None:
+        completed["image_size"] = IN_MEMORY.get(dataset, FOLDER_PIXELS)
+    if saved.get("model_type") is None and saved.get("space") != "nats":
+        completed["model_type"] = "cifar" if dataset in IN_MEMORY else "imagenet"
+    return completed
+
+
+def tested_on(config: EvaluationConfig) -> str:
+    """The data set and the place that its test images were read from."""
+    if config.dataset == "digits":
+        return "digits (scikit-learn's)"
+    place = config.data_dir if config.dataset in IN_MEMORY else config.class_folders("val")
+    return f"{config.dataset} in {place.resolve()}"
