@@ -91,7 +91,7 @@ def retrain_once(
     again = [] if own else ["--resume_name", path.name]
     with run.opened(folder, config, process, about, resume_file, accept, "retrain.log") as opened:
         log = opened.log
-        for line in (f"genotype {cell_file}", size, *by_rule):
+        for line in (f"genotype {cell_file}", size, *by_rule, *data.notes):
             log.info("%s", line)
         keep = not (own and opened.passed_over)
         keeper = Keeper(path, config.checkpoint_minutes, process, log, keep=keep, again=again)

@@ -67,6 +67,8 @@ def search_once(config: SearchConfig, process: Process, folder: Path, table: Nat
         for line in scaled:
             log.info("%s", line)
         log.info("%s: %d training images, %d classes", config.dataset, data.train_size, data.n_classes)
+        for line in data.notes:
+            log.info("%s", line)
         common = set(data.train_labels[train_part].tolist()) & set(data.train_labels[val_part].tolist())
         if 2 * len(common) < data.n_classes:
             log.warning(

@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
         raise CydasError(f"checkpoint {path} holds no weights")
     architecture = find_architecture(config, content, path)
     process = run.start(config)
-    data = load_data(config, process, with_training=False)
+    data = load_data(config, process, with_training=False, recorded=content.get("data"))
     space = make_space(config, data)
     layout = space.layout
     auxiliary = any("aux_head." in str(key) for key in weights)
@@ -56,8 +56,11 @@ def main(arguments: list[str] | None = None) -> None:
     macs = count_macs(network, image_shape)
     network = place(network, config, process.device).eval()
     make_fast(network, config, torch.zeros(1, *image_shape, device=process.device))
-    accuracy = evaluate(network, data.test_batches(), Precision(process.device, config.use_amp, config.amp_dtype))
+    test = data.test_batches()
+    accuracy = evaluate(network, test, Precision(process.device, config.use_amp, config.amp_dtype))
     if process.is_main:
+        for line in data.notes:
+            print(line)
         print(f"{path}: {parameters / 1e6:.3f} M parameters, {macs / 1e6:.1f} M multiply-accumulates")
         print(
             f"top-1 {accuracy.top1:.2f} %  top-5 {accuracy.top5:.2f} %  "

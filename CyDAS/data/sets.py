@@ -1,23 +1,22 @@
 """The data sets: digits (embedded), CIFAR-10 and -100, and any folder of class folders, ImageNet among them."""
 
 import fcntl
-import io
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision import datasets
 from torchvision.transforms import v2
 
 from CyDAS.config import CommonConfig
 from CyDAS.data.augment import BatchAugmentation
+from CyDAS.data.images import Prepare, decode, growth_limit, read_image
 from CyDAS.data.loaders import BadImages, Batches, FileBatches, TensorBatches
+from CyDAS.data.pixel_range import ToUnit, check_test_range, choose_range
 from CyDAS.data.shards import ShardedImages
 from CyDAS.utils.distributed import Process
 from CyDAS.utils.errors import CydasError
@@ -34,6 +33,9 @@ class DataSet(ABC):
     n_classes: int
     image_size: int
     train_labels: Tensor  #: int64, of all training images
+    #: Black and white of images of more than 8 bits that do not say it themselves; a checkpoint of the data holds it.
+    pixel_range: tuple[float, float] | None = None
+    notes: Sequence[str] = ()  #: what the log should say of how the images are read
 
     @property
     def train_size(self) -> int:
@@ -107,10 +109,10 @@ class ImagesInMemory(DataSet):
 class ImagesInFolders(DataSet):
     """Image files in one folder per class, or in tar shards, decoded when they are needed.
 
-    A test does without the training part.
+    A test does without the training part. ``recorded``: what a checkpoint says of the data it was trained on.
     """
 
-    def __init__(self, config: CommonConfig, process: Process, with_training: bool):
+    def __init__(self, config: CommonConfig, process: Process, with_training: bool, recorded: dict[str, Any] | None):
         size = config.image_size or 224
         self.image_size = size
         root = config.data_dir / "imagenet" if config.dataset == "imagenet" else config.data_dir
@@ -123,6 +125,11 @@ class ImagesInFolders(DataSet):
             first = differing[0] if differing else "their order"
             raise CydasError(f"{self._train.root} and {self._test.root} differ in their class folders: {first}")
         self.n_classes = len(self._test.classes)
+        self.pixel_range, self.notes = choose_range(
+            config.pixel_range,
+            recorded.get("pixel_range") if isinstance(recorded, dict) else None,
+            self._train if with_training else None,
+        )
         self._auto_augment = config.use_aa
         self._train_options, self._test_options = loader_options(
             config, process, workers=config.workers, bad_images=BadImages(config.max_bad_images)
@@ -135,39 +142,20 @@ class ImagesInFolders(DataSet):
         steps = [v2.RandomResizedCrop(self.image_size), v2.RandomHorizontalFlip(), colour, *_to_tensor()]
         if cutout_length:
             raise CydasError("--cutout_length belongs to the in-memory data sets: give --cutout_length 0 for folders")
-        return FileBatches(self._train, indices, v2.Compose(steps), **self._train_options, stream=stream)
+        prepare = Prepare(ToUnit(self.pixel_range), v2.Compose(steps))
+        return FileBatches(self._train, indices, prepare, **self._train_options, stream=stream)
 
     def test_batches(self) -> Batches:
         # 256 to 224 is the published proportion; it is kept at other sizes.
-        steps = [v2.Resize(round(self.image_size * 256 / 224)), v2.CenterCrop(self.image_size), *_to_tensor()]
-        indices = range(len(self._test))
-        return FileBatches(self._test, indices, v2.Compose(steps), **self._test_options)
+        side = round(self.image_size * 256 / 224)
+        steps = [growth_limit(side), v2.Resize(side), v2.CenterCrop(self.image_size), *_to_tensor()]
+        self.notes = list(dict.fromkeys([*self.notes, *check_test_range(self._test, self.pixel_range)]))
+        prepare = Prepare(ToUnit(self.pixel_range), v2.Compose(steps))
+        return FileBatches(self._test, range(len(self._test)), prepare, **self._test_options)
 
 
 def _to_tensor() -> list:
     return [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
-
-
-def _read_image(path: str) -> Image.Image:
-    try:
-        return _decode(Path(path).read_bytes(), path)
-    except OSError as error:
-        raise CydasError(f"cannot read the image {path}: {error}") from None
-
-
-def _decode(content: bytes, name: str) -> Image.Image:
-    """Three channels of 8 bits, whatever the image has. Raises :class:`CydasError` where it is damaged."""
-    try:
-        with io.BytesIO(content) as file:
-            image = Image.open(file)
-            if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow would cut off at 255
-                pixels = np.asarray(image, dtype=np.float32)
-                image = Image.fromarray((pixels / (257 if pixels.max() > 255 else 1)).clip(0, 255).astype(np.uint8))
-            return image.convert("RGB")
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
-        # Pillow's own words name the buffer, differently each time
-        reason = "it is none that Pillow knows" if isinstance(error, UnidentifiedImageError) else error
-        raise CydasError(f"cannot read the image {name}: {reason}") from None
 
 
 def open_folder(folder: Path, flag: str) -> datasets.ImageFolder | ShardedImages:
@@ -178,9 +166,9 @@ def open_folder(folder: Path, flag: str) -> datasets.ImageFolder | ShardedImages
     if not folder.is_dir():
         raise CydasError(f"{flag}: there is no folder {folder}; it must hold one folder of images per class")
     if any(folder.glob("*.tar")) and not any(path.is_dir() for path in folder.iterdir()):
-        return ShardedImages(folder, _decode)
+        return ShardedImages(folder, decode)
     try:
-        images = datasets.ImageFolder(str(folder), loader=_read_image)
+        images = datasets.ImageFolder(str(folder), loader=read_image)
     except FileNotFoundError as error:
         raise CydasError(f"{flag} {folder}: {str(error).splitlines()[0]}") from None
     return images
@@ -245,17 +233,22 @@ def _download(kind: type, folder: Path, train: bool):
         ) from None
 
 
-def load_data(config: CommonConfig, process: Process, with_training: bool = True) -> DataSet:
+def load_data(
+    config: CommonConfig, process: Process, with_training: bool = True, recorded: dict[str, Any] | None = None
+) -> DataSet:
     """The data set that the flags name; a test can do without folders of training images.
 
-    Raises :class:`CydasError` where it is missing or contradicts a flag.
+    ``recorded``: what the checkpoint under test says of the data it was trained on, which then holds for these, too.
+    Raises :class:`CydasError` where the data set is missing or contradicts a flag.
     """
+    if config.pixel_range and config.dataset not in ("imagenet", "folder"):
+        raise CydasError(f"--pixel_range belongs to folders of images; {config.dataset} has 8 bits: leave the flag out")
     if config.dataset == "digits":
         data = load_digits(config, process)
     elif config.dataset in ("cifar10", "cifar100"):
         data = load_cifar(config, process)
     else:
-        data = ImagesInFolders(config, process, with_training)
+        data = ImagesInFolders(config, process, with_training, recorded)
     for name in ("n_classes", "input_channels"):
         given, actual = getattr(config, name), getattr(data, name)
         if given is not None and given != actual:

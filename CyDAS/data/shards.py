@@ -28,6 +28,7 @@ class Sample(NamedTuple):
     offset: int
     size: int
     label: int
+    kind: str  #: of the image, as its name ends: ``png``
 
 
 class ShardedImages(Dataset):
@@ -53,18 +54,23 @@ class ShardedImages(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
         sample = self.samples[index]
-        try:
-            with open(sample.shard, "rb") as file:  # there may be more shards than a process may keep open
-                file.seek(sample.offset)
-                content = file.read(sample.size)
-        except OSError as error:
-            raise CydasError(f"cannot read {sample.shard}: {error.strerror}") from None
-        return self._decode(content, f"{sample.key} in {sample.shard}"), self.targets[index]
+        return self._decode(read_sample(sample), f"{sample.key} in {sample.shard}"), self.targets[index]
+
+
+def read_sample(sample: Sample, size: int | None = None) -> bytes:
+    """An image's first ``size`` bytes, or all. Raises :class:`CydasError` where its shard cannot be read."""
+    try:
+        with open(sample.shard, "rb") as file:  # there may be more shards than a process may keep open
+            file.seek(sample.offset)
+            return file.read(sample.size if size is None else min(size, sample.size))
+    except OSError as error:
+        raise CydasError(f"cannot read {sample.shard}: {error.strerror}") from None
 
 
 def _samples(shard: Path) -> Iterator[Sample]:
     images: dict[str, tarfile.TarInfo] = {}
     labels: dict[str, int] = {}
+    kinds: dict[str, str] = {}
     try:
         with tarfile.open(shard, "r:") as archive:
             for member in archive:
@@ -73,7 +79,7 @@ def _samples(shard: Path) -> Iterator[Sample]:
                 if member.isfile() and key in (images if kind in IMAGES else labels if kind == "cls" else ()):
                     raise CydasError(f"{shard}: sample {key} comes twice")
                 if member.isfile() and kind in IMAGES:
-                    images[key] = member
+                    images[key], kinds[key] = member, kind
                 elif member.isfile() and kind == "cls":
                     labels[key] = int(archive.extractfile(member).read(LABEL_BYTES))
             with open(shard, "rb") as file:  # tarfile takes a cut or damaged header for the end
@@ -86,4 +92,4 @@ def _samples(shard: Path) -> Iterator[Sample]:
         odd = min(images.keys() ^ labels.keys())
         raise CydasError(f"{shard}: sample {odd} has {'no class' if odd in images else 'a class, but no image'}")
     for key in sorted(images):
-        yield Sample(shard, key, images[key].offset_data, images[key].size, labels[key])
+        yield Sample(shard, key, images[key].offset_data, images[key].size, labels[key], kinds[key])
