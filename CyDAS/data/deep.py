@@ -9,13 +9,14 @@ import sys
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from PIL import Image
-from torchvision.io import ImageReadMode, decode_png
 
 #: Tags of TIFF.
 BITS, PHOTOMETRIC, PLANES, SAMPLE_FORMAT = 258, 262, 284, 339
 WHITE_IS_ZERO, UNSIGNED, SEPARATE_PLANES = 0, 1, 2
+
+#: Pillow's letters for the order of a number's bytes: big-endian, little-endian, this machine's.
+OTHER_ORDER = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 
 
 class Depth(NamedTuple):
@@ -62,8 +63,7 @@ def read_deep(image: Image.Image, content: bytes) -> np.ndarray:
     if image.format == "TIFF":
         return _read_colour_tiff(image, content) if colours else _read_grey_tiff(image)
     if image.format == "PNG" and colours:
-        pixels = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-        return decode_png(pixels, mode=ImageReadMode.UNCHANGED).permute(1, 2, 0).numpy()
+        return _read_colour_png(image, content)
     if image.format == "PPM" and colours:
         tile = image.tile[0]
         if image.mode != "RGB" or tile.codec_name != "ppm":
@@ -78,25 +78,43 @@ def _read_grey_tiff(image: Image.Image) -> np.ndarray:
     if image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO:
         raise ValueError("its 0 is white (WhiteIsZero), which can be read of TIFFs with up to 8 bits only")
     # libtiff gives numbers in this machine's order of bytes, which Pillow forgets where they are not "I;16".
-    image.tile = [
-        tile._replace(args=(tile.args[0].replace("B", "N"), *tile.args[1:])) if tile.codec_name == "libtiff" else tile
-        for tile in image.tile
-    ]
+    if image.tile[0].codec_name == "libtiff":
+        _set_rawmode(image, _rawmode(image).replace("B", "N"))
     is_unsigned = image.tag_v2.get(SAMPLE_FORMAT, (UNSIGNED,))[0] == UNSIGNED
     pixels = np.asarray(image)
     return pixels.view(np.uint32) if pixels.dtype == np.int32 and is_unsigned else pixels
 
 
+def _read_colour_png(image: Image.Image, content: bytes) -> np.ndarray:
+    """torchvision's ``decode_png`` knows 16 bits too, but many damaged files make it end the program."""
+    if image.tile[0].args == "LA;16B":  # two numbers of two bytes each: the four bytes of RGBA
+        _set_rawmode(image, "RGBA")
+        return np.ascontiguousarray(image).view(">u2")
+    return _read_twice(image, content)
+
+
 def _read_colour_tiff(image: Image.Image, content: bytes) -> np.ndarray:
-    """Pillow keeps the upper byte of each number: once as it is, once with the bytes in the other order."""
-    rawmodes = {tile.args[0] for tile in image.tile}
-    if image.tag_v2.get(PLANES) == SEPARATE_PLANES or not all(
-        mode[:-1] in ("RGB;16", "RGBA;16", "RGBX;16") for mode in rawmodes
-    ):
+    is_split = image.tag_v2.get(PLANES) == SEPARATE_PLANES
+    if is_split or any(tile.args[0][:-1] not in ("RGB;16", "RGBA;16", "RGBX;16") for tile in image.tile):
         raise ValueError("it is a TIFF of more than 8 bits, which can be read as grey, RGB or RGBA side by side only")
-    swapped = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
-    other = Image.open(io.BytesIO(content), formats=("TIFF",))
-    other.tile = [
-        tile._replace(args=(tile.args[0][:-1] + swapped[tile.args[0][-1]], *tile.args[1:])) for tile in other.tile
-    ]
+    return _read_twice(image, content)
+
+
+def _read_twice(image: Image.Image, content: bytes) -> np.ndarray:
+    """Pillow keeps the upper byte of each number; where it takes the order of bytes for the other, the lower one."""
+    other = Image.open(io.BytesIO(content), formats=(image.format,))
+    rawmode = _rawmode(other)
+    _set_rawmode(other, rawmode[:-1] + OTHER_ORDER[rawmode[-1]])
     return np.asarray(image).astype(np.uint16) << 8 | np.asarray(other)
+
+
+def _rawmode(image: Image.Image) -> str:
+    """How Pillow takes the file's bytes."""
+    arguments = image.tile[0].args
+    return arguments if isinstance(arguments, str) else arguments[0]
+
+
+def _set_rawmode(image: Image.Image, rawmode: str) -> None:
+    image.tile = [
+        tile._replace(args=rawmode if isinstance(tile.args, str) else (rawmode, *tile.args[1:])) for tile in image.tile
+    ]

@@ -5,6 +5,7 @@ which of these are black and white is a question of the whole data set (``pixel_
 """
 
 import io
+import logging
 import os
 import stat
 import warnings
@@ -28,6 +29,7 @@ MAX_PIXELS = 89_478_485
 #: What so many pixels take at most, 16 bits each of four channels.
 MAX_BYTES = 8 * MAX_PIXELS
 
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # it says on the console what its errors say
 Image.WARN_POSSIBLE_FORMATS = True  # why a file that looks like a format is none of it
 
 

@@ -125,10 +125,9 @@ class ImagesInFolders(DataSet):
             first = differing[0] if differing else "their order"
             raise CydasError(f"{self._train.root} and {self._test.root} differ in their class folders: {first}")
         self.n_classes = len(self._test.classes)
+        trained_with = recorded.get("pixel_range") if isinstance(recorded, dict) else None
         self.pixel_range, self.notes = choose_range(
-            config.pixel_range,
-            recorded.get("pixel_range") if isinstance(recorded, dict) else None,
-            self._train if with_training else None,
+            config.pixel_range, trained_with, self._train if with_training else None
         )
         self._auto_augment = config.use_aa
         self._train_options, self._test_options = loader_options(
