@@ -60,9 +60,8 @@ def read_bytes(path: str, size: int = MAX_BYTES) -> bytes:
 
 def decode(content: bytes, name: str) -> Picture:
     """The picture in a file's bytes. Raises :class:`CydasError` where there is none, or a damaged one."""
-    with blaming(name), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        image = _open(content)
+    with blaming(name), _hearing() as heard:
+        image = _open(content, heard)
         depth = depth_of(image, content)
         if depth.kind == "8-bit":
             image = image.convert("LA") if image.mode == "La" else image  # Pillow goes to RGB by way of LA only
@@ -78,9 +77,8 @@ def decode(content: bytes, name: str) -> Picture:
 
 def peek(content: bytes, name: str) -> Depth:
     """What the header in a file's bytes announces. Raises :class:`CydasError` where it is damaged."""
-    with blaming(name), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return depth_of(_open(content), content)
+    with blaming(name), _hearing() as heard:
+        return depth_of(_open(content, heard), content)
 
 
 @contextmanager
@@ -112,14 +110,21 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def _open(content: bytes) -> Image.Image:
-    """The image of bytes, its pixels not read yet."""
+@contextmanager
+def _hearing() -> Iterator[list[warnings.WarningMessage]]:
+    """Keep Pillow's warnings, of which a training would show thousands, from the console."""
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        yield heard
+
+
+def _open(content: bytes, heard: list[warnings.WarningMessage]) -> Image.Image:
+    """The image of bytes, its pixels not read yet. ``heard``: the warnings so far."""
     try:
-        with warnings.catch_warnings(record=True) as heard:
-            warnings.simplefilter("always")
-            image = Image.open(io.BytesIO(content), formats=_formats())
+        image = Image.open(io.BytesIO(content), formats=_formats())
     except UnidentifiedImageError:
-        why = "; ".join(str(warning.message) for warning in heard if "opening failed" in str(warning.message))
+        # DIB has no mark to know it by, and says of every short file that it fails.
+        why = "; ".join(w for w in (str(h.message) for h in heard) if "opening failed" in w and not w.startswith("DIB"))
         raise ValueError(f"it is no {', '.join(_formats())} file{f' ({why})' if why else ''}") from None
     _check_size(image)
     return image
