@@ -192,6 +192,14 @@ def test_text_that_unfolds_to_more_than_memory_is_refused():
         decode(content, "x")
 
 
+def test_a_jpeg_of_endless_scans_is_refused():
+    content = saved(Image.fromarray(pixels()), "JPEG", progressive=True)
+    last = content.rindex(b"\xff\xda")
+    assert decode(content[:last] + content[last:-2] * 400 + content[-2:], "x").pixels.size == (24, 20)
+    with pytest.raises(CydasError, match="cannot read the image x: it has 2009 scans, and 500 can be read"):
+        decode(content[:last] + content[last:-2] * 2000 + content[-2:], "x")
+
+
 def test_files_that_end_too_early_are_refused():
     assert not ImageFile.LOAD_TRUNCATED_IMAGES
     for kind in ("PNG", "JPEG", "TIFF", "WEBP", "GIF", "BMP", "AVIF", "QOI", "PPM"):

@@ -174,6 +174,7 @@ def test_files_that_say_which_number_is_white_are_believed():
     [
         (tiff(np.ones((4, 4), np.uint16), photometric=0), "its 0 is white"),
         (tiff(np.ones((4, 4, 3), np.uint16), planes=2), "side by side only"),
+        (tiff(np.ones((4, 4, 3), np.uint16), planes=2, deflate=True), "side by side only"),
         (tiff(np.ones((4, 4, 4), np.uint16), photometric=5), "side by side only"),
         (tiff(np.ones((4, 4), np.float64)), "unknown pixel mode"),
         (b"P3 1 1 4095 1 2 3", "more than 8 bits in text"),

@@ -29,6 +29,9 @@ MAX_PIXELS = 89_478_485
 #: What so many pixels take at most, 16 bits each of four channels.
 MAX_BYTES = 8 * MAX_PIXELS
 
+#: A progressive JPEG has some ten scans; each goes over the whole image, however few bytes it has.
+SCAN, MAX_SCANS = b"\xff\xda", 500
+
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # it says on the console what its errors say
 Image.WARN_POSSIBLE_FORMATS = True  # why a file that looks like a format is none of it
 
@@ -65,9 +68,7 @@ def decode(content: bytes, name: str) -> Picture:
         depth = depth_of(image, content)
         if depth.kind == "8-bit":
             image = image.convert("LA") if image.mode == "La" else image  # Pillow goes to RGB by way of LA only
-            pixels = image.convert("RGB")
-            _check_size(pixels)  # the first frame of a GIF may be larger than its screen
-            return Picture(name, pixels, depth)
+            return Picture(name, image.convert("RGB"), depth)
         numbers = torch.from_numpy(read_deep(image, content).astype(np.float32))
         if not numbers.isfinite().all():
             raise ValueError("it has pixels that are no finite numbers")
@@ -126,14 +127,12 @@ def _open(content: bytes, heard: list[warnings.WarningMessage]) -> Image.Image:
         # DIB has no mark to know it by, and says of every short file that it fails.
         why = "; ".join(w for w in (str(h.message) for h in heard) if "opening failed" in w and not w.startswith("DIB"))
         raise ValueError(f"it is no {', '.join(_formats())} file{f' ({why})' if why else ''}") from None
-    _check_size(image)
-    return image
-
-
-def _check_size(image: Image.Image) -> None:
     width, height = image.size
     if not 1 <= width * height <= MAX_PIXELS:
         raise ValueError(f"it has {width} x {height} pixels, and 1 to {MAX_PIXELS} can be read")
+    if image.info.get("progressive") and (scans := content.count(SCAN)) > MAX_SCANS:
+        raise ValueError(f"it has {scans} scans, and {MAX_SCANS} can be read")
+    return image
 
 
 class Prepare:
