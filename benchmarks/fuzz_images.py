@@ -27,6 +27,7 @@ import CyDAS  # noqa: F401  before torch: it says how long waiting threads spin
 
 # isort: split
 import numpy as np
+import PIL
 import torch
 from PIL import Image
 from torchvision.transforms import v2
@@ -231,7 +232,7 @@ def main() -> None:
         print(kind, *list(results[kind].values())[:4], f"(peak {peak:.0f} MB)", sep=" | ", flush=True)
         failures += lost
     print(*failures, sep="\n")
-    write_json(arguments.output, record() | {"images": results, "lost": failures})
+    write_json(arguments.output, record() | {"pillow": PIL.__version__, "images": results, "lost": failures})
 
 
 if __name__ == "__main__":
