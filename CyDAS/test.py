@@ -61,7 +61,8 @@ def main(arguments: list[str] | None = None) -> None:
     macs = count_macs(network, image_shape)
     network = place(network, config, process.device).eval()
     make_fast(network, config, torch.zeros(1, *image_shape, device=process.device))
-    accuracy = evaluate(network, data.test_batches(), Precision(process.device, config.use_amp, config.amp_dtype))
+    test = data.test_batches()
+    accuracy = evaluate(network, test, Precision(process.device, config.use_amp, config.amp_dtype))
     if process.is_main:
         for line in notes:
             say(line)

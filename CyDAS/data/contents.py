@@ -7,6 +7,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
+from CyDAS.data.images import formats
 from CyDAS.utils.texts import few
 
 #: Files that are read as images: those whose names end so, in small letters or capitals.
@@ -84,12 +85,10 @@ def describe_sizes(length: int, open_image: Callable[[int], BinaryIO]) -> str:
 
     Those that cannot be read are passed over: they are named when their turn comes.
     """
-    known = Image.registered_extensions()
-    formats = sorted({known[end] for end in IMAGE_EXTENSIONS if end in known})
     sizes = []
     for index in np.linspace(0, length - 1, min(length, SAMPLE)).round().astype(int):
         try:
-            with open_image(int(index)) as file, Image.open(file, formats=formats) as image:
+            with open_image(int(index)) as file, Image.open(file, formats=formats()) as image:
                 sizes.append(image.size)
         except Exception:  # noqa: BLE001  damaged files make Pillow raise anything
             continue

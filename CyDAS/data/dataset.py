@@ -26,6 +26,9 @@ class DataSet(ABC):
     classes: list[str]  #: names, in the order of the labels
     train_labels: Tensor  #: int64, of all training images
     test_labels: Tensor  #: int64, of all test images
+    #: Black and white of images of more than 8 bits that do not say it themselves.
+    pixel_range: tuple[float, float] | None = None
+    notes: Sequence[str] = ()  #: what the log should say of how the images are read
 
     @property
     def n_classes(self) -> int:
@@ -45,7 +48,8 @@ class DataSet(ABC):
 
     def record(self) -> dict[str, Any]:
         """Which images and classes these are, in plain values, for checkpoints."""
-        record: dict[str, Any] = {"classes": self.classes}
+        pixel_range = list(self.pixel_range) if self.pixel_range else None
+        record: dict[str, Any] = {"classes": self.classes, "pixel_range": pixel_range}
         for part, labels in (("train", self.train_labels), ("test", self.test_labels)):
             record[f"{part}_images"] = len(labels)
             record[f"{part}_of_class"] = self.counts(labels)
@@ -65,7 +69,7 @@ class DataSet(ABC):
                 f"{self.place(part)}: {len(labels)} {part} images, {number} classes: {describe_classes(there)}"
             )
             lines += [f"no {part} images of {few(missing)}"] if missing else []
-        return lines
+        return [*lines, *self.notes]
 
     @abstractmethod
     def place(self, part: str) -> str:

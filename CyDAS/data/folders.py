@@ -7,6 +7,7 @@ from typing import Any, BinaryIO
 
 from CyDAS.data.contents import is_hidden
 from CyDAS.data.files import ImageFiles
+from CyDAS.data.images import read_bytes
 from CyDAS.data.shards import ShardedImages
 from CyDAS.data.walk import Walk
 from CyDAS.utils.errors import CydasError
@@ -67,11 +68,7 @@ class FolderImages(ImageFiles):
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
         path = self.paths[index]
-        try:
-            content = Path(path).read_bytes()
-        except OSError as error:
-            raise CydasError(f"cannot read the image {path}: {error.strerror}") from None
-        return self._decode(content, path), self.targets[index]
+        return self._decode(read_bytes(path), path), self.targets[index]
 
     def _check_level(self) -> None:
         """Raise :class:`CydasError` where the classes would be a data set's parts, each with its own class folders."""

@@ -189,11 +189,11 @@ class _SeededImages(Dataset):
         index, seed = entry
         try:
             image, label = self.dataset[index]
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                return self.transform(image), label
         except CydasError as error:
             return error  # raised in a worker it would arrive wrapped in a stack trace
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return self.transform(image), label
 
 
 def _collate(items: list) -> tuple:

@@ -1,16 +1,13 @@
 """The data sets: digits (embedded), CIFAR-10 and -100, and any folder of class folders, ImageNet among them."""
 
 import fcntl
-import io
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision import datasets
 from torchvision.transforms import v2
@@ -22,7 +19,9 @@ from CyDAS.data.contents import describe_sizes
 from CyDAS.data.dataset import DataSet, loader_options
 from CyDAS.data.files import ImageFiles, check_known
 from CyDAS.data.folders import TEST_FLAG, TRAIN_FLAG, open_folder
+from CyDAS.data.images import Prepare, decode, growth_limit
 from CyDAS.data.loaders import BadImages, Batches, FileBatches, TensorBatches
+from CyDAS.data.pixel_range import ToUnit, check_test_range, choose_range
 from CyDAS.utils.distributed import Process, gather
 from CyDAS.utils.errors import CydasError
 
@@ -75,25 +74,24 @@ class ImagesInMemory(DataSet):
 class ImagesInFolders(DataSet):
     """Image files in one folder per class, or in tar shards, decoded when they are needed.
 
-    A test does without the training part; ``trained``: the classes of the network that is tested, where it says so.
+    A test does without the training part; ``recorded``: what a checkpoint says of the data it was trained on.
     """
 
-    def __init__(
-        self, config: CommonConfig, process: Process, with_training: bool, trained: Sequence[str] | None = None
-    ):
+    def __init__(self, config: CommonConfig, process: Process, with_training: bool, recorded: dict[str, Any]):
         self.image_size = config.image_size or FOLDER_PIXELS
-        self._train = open_folder(config.class_folders("train"), TRAIN_FLAG, _decode) if with_training else None
-        self._test = open_folder(config.class_folders("val"), TEST_FLAG, _decode)
+        self._train = open_folder(config.class_folders("train"), TRAIN_FLAG, decode) if with_training else None
+        self._test = open_folder(config.class_folders("val"), TEST_FLAG, decode)
         self.train_labels = torch.tensor(self._train.targets if self._train else [], dtype=torch.int64)
         if self._train:
             self._train.check_training()
             check_known(self._train, self._test)
             self.adopt(self._train.classes)
-        elif trained is None:
+        elif "classes" in recorded:
+            self.adopt(recorded["classes"])
+        else:
             self._test.check_several()
             self.classes, self.test_labels = self._test.classes, torch.tensor(self._test.targets)
-        else:
-            self.adopt(trained)
+        self.pixel_range, self.notes = choose_range(config.pixel_range, recorded.get("pixel_range"), self._train)
         self._auto_augment = config.use_aa
         self._train_options, self._test_options = loader_options(
             config, process, workers=config.workers, bad_images=BadImages(config.max_bad_images)
@@ -106,13 +104,16 @@ class ImagesInFolders(DataSet):
         steps = [v2.RandomResizedCrop(self.image_size), v2.RandomHorizontalFlip(), colour, *_to_tensor()]
         if cutout_length:
             raise CydasError("--cutout_length belongs to the in-memory data sets: give --cutout_length 0 for folders")
-        return FileBatches(self._train, indices, v2.Compose(steps), **self._train_options, stream=stream)
+        prepare = Prepare(ToUnit(self.pixel_range), v2.Compose(steps))
+        return FileBatches(self._train, indices, prepare, **self._train_options, stream=stream)
 
     def test_batches(self) -> Batches:
         # 256 to 224 is the published proportion; it is kept at other sizes.
-        steps = [v2.Resize(round(self.image_size * 256 / 224)), v2.CenterCrop(self.image_size), *_to_tensor()]
-        indices = range(len(self._test))
-        return FileBatches(self._test, indices, v2.Compose(steps), **self._test_options)
+        side = round(self.image_size * 256 / 224)
+        steps = [growth_limit(side), v2.Resize(side), v2.CenterCrop(self.image_size), *_to_tensor()]
+        self.notes = list(dict.fromkeys([*self.notes, *check_test_range(self._test, self.pixel_range)]))
+        prepare = Prepare(ToUnit(self.pixel_range), v2.Compose(steps))
+        return FileBatches(self._test, range(len(self._test)), prepare, **self._test_options)
 
     def report(self, *parts: str) -> list[str]:
         lines = []
@@ -139,21 +140,6 @@ class ImagesInFolders(DataSet):
 
 def _to_tensor() -> list:
     return [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
-
-
-def _decode(content: bytes, name: str) -> Image.Image:
-    """Three channels of 8 bits, whatever the image has. Raises :class:`CydasError` where it is damaged."""
-    try:
-        with io.BytesIO(content) as file:
-            image = Image.open(file)
-            if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow would cut off at 255
-                pixels = np.asarray(image, dtype=np.float32)
-                image = Image.fromarray((pixels / (257 if pixels.max() > 255 else 1)).clip(0, 255).astype(np.uint8))
-            return image.convert("RGB")
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
-        # Pillow's own words name the buffer, differently each time
-        reason = "it is none that Pillow knows" if isinstance(error, UnidentifiedImageError) else error
-        raise CydasError(f"cannot read the image {name}: {reason}") from None
 
 
 def resize(images: Tensor, size: int) -> Tensor:
@@ -221,17 +207,19 @@ def load_data(
 ) -> DataSet:
     """The data set that the flags name; a test can do without folders of training images.
 
-    ``recorded``: the :meth:`DataSet.record` of what a network was trained on, whose classes are then those of the test
-    images, by name. Raises :class:`CydasError` where the data are missing, make no data set, or contradict a flag or
-    the record; every process must call it.
+    ``recorded``: the :meth:`DataSet.record` of what a network was trained on; the test images' classes are then those
+    of the same names, and deep images have the same range. Raises :class:`CydasError` where the data are missing, make
+    no data set, or contradict a flag or the record; every process must call it.
     """
-    trained = recorded["classes"] if recorded else None
-    if config.dataset in ("digits", "cifar10", "cifar100"):
+    recorded = recorded or {}
+    if config.pixel_range and config.dataset in IN_MEMORY:
+        raise CydasError(f"--pixel_range belongs to folders of images; {config.dataset} has 8 bits: leave the flag out")
+    if config.dataset in IN_MEMORY:
         data = (load_digits if config.dataset == "digits" else load_cifar)(config, process)
-        if trained:
-            data.adopt(trained)
+        if "classes" in recorded:
+            data.adopt(recorded["classes"])
     else:
-        data = ImagesInFolders(config, process, with_training, trained)
+        data = ImagesInFolders(config, process, with_training, recorded)
     for name in ("n_classes", "input_channels"):
         given, actual = getattr(config, name), getattr(data, name)
         if given is not None and given != actual:

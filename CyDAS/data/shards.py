@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from CyDAS.data.contents import IMAGE_EXTENSIONS, NotRead, is_hidden
+from CyDAS.data.contents import IMAGE_EXTENSIONS, NotRead, extension, is_hidden
 from CyDAS.data.files import ImageFiles
 from CyDAS.utils.errors import CydasError
 
@@ -28,6 +28,7 @@ class Sample(NamedTuple):
     offset: int
     size: int
     label: int
+    ending: str  #: of the image's name: ``.png``
 
 
 class ShardedImages(ImageFiles):
@@ -67,19 +68,21 @@ class ShardedImages(ImageFiles):
         return shards
 
     def open(self, index: int) -> BinaryIO:
-        return io.BytesIO(self._read(self.samples[index]))
+        return io.BytesIO(read_sample(self.samples[index]))
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
         sample = self.samples[index]
-        return self._decode(self._read(sample), f"{sample.key} in {sample.shard}"), self.targets[index]
+        return self._decode(read_sample(sample), f"{sample.key} in {sample.shard}"), self.targets[index]
 
-    def _read(self, sample: Sample) -> bytes:
-        try:
-            with open(sample.shard, "rb") as file:  # there may be more shards than a process may keep open
-                file.seek(sample.offset)
-                return file.read(sample.size)
-        except OSError as error:
-            raise CydasError(f"cannot read {sample.shard}: {error.strerror}") from None
+
+def read_sample(sample: Sample, size: int | None = None) -> bytes:
+    """An image's first ``size`` bytes, or all. Raises :class:`CydasError` where its shard cannot be read."""
+    try:
+        with open(sample.shard, "rb") as file:  # there may be more shards than a process may keep open
+            file.seek(sample.offset)
+            return file.read(sample.size if size is None else min(size, sample.size))
+    except OSError as error:
+        raise CydasError(f"cannot read {sample.shard}: {error.strerror}") from None
 
 
 def _samples(shard: Path, not_read: NotRead) -> Iterator[Sample]:
@@ -107,7 +110,8 @@ def _samples(shard: Path, not_read: NotRead) -> Iterator[Sample]:
         odd = min(images.keys() ^ labels.keys())
         raise CydasError(f"{shard}: sample {odd} has {'no class' if odd in images else 'a class, but no image'}")
     for key in sorted(images):
-        yield Sample(shard, key, images[key].offset_data, images[key].size, labels[key])
+        image = images[key]
+        yield Sample(shard, key, image.offset_data, image.size, labels[key], extension(image.name))
 
 
 def _key_and_kind(member: tarfile.TarInfo, shard: Path, not_read: NotRead) -> tuple[str, str]:
