@@ -21,7 +21,7 @@ from CyDAS.spaces import make_space
 from CyDAS.utils import run
 from CyDAS.utils.about import how_made
 from CyDAS.utils.checkpoint import process_states, refusing, set_process_state
-from CyDAS.utils.distributed import Process, copy_from_main, place, stop_process
+from CyDAS.utils.distributed import Process, alike, copy_from_main, place
 from CyDAS.utils.errors import run_program
 from CyDAS.utils.files import read_json, write_json
 from CyDAS.utils.flags import parse
@@ -39,17 +39,15 @@ def main(arguments: list[str] | None = None) -> None:
         return
     folder = config.output_dir / "search" / config.name
     table = NatsTable.read(config.nats_table, complete=True) if config.nats_table else None
-    process = run.start(config)
-    try:
+    with run.started(config) as process:
         search_once(config, process, folder, table)
-    finally:
-        stop_process()
 
 
 def search_once(config: SearchConfig, process: Process, folder: Path, table: NatsTable | None) -> None:
     """One search in this process, or together with the others."""
     scaled = scale_learning_rates(config, process.world_size)
-    data = load_data(config, process)
+    with alike():
+        data = load_data(config, process)
     space = make_space(config, data)
     train_part, val_part = data.halves(config.split, config.seed)
     train, val = data.train_batches(train_part, stream=1), data.train_batches(val_part, stream=2)

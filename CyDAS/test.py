@@ -22,7 +22,7 @@ from CyDAS.models.native.tensors import is_native
 from CyDAS.spaces import SPACES, check_genotype, load_architecture, make_space
 from CyDAS.utils import run
 from CyDAS.utils.checkpoint import load_checkpoint, load_weights
-from CyDAS.utils.distributed import place, stop_process
+from CyDAS.utils.distributed import Process, alike, place
 from CyDAS.utils.errors import CydasError, run_program
 from CyDAS.utils.flags import parse, take_over
 from CyDAS.utils.profile import count_macs
@@ -44,8 +44,14 @@ def main(arguments: list[str] | None = None) -> None:
     if not isinstance(weights, dict):
         raise CydasError(f"checkpoint {path} holds no weights")
     architecture = find_architecture(config, content, path)
-    process = run.start(config)
-    data = load_data(config, process, with_training=False)
+    with run.started(config) as process:
+        test_once(config, process, path, architecture, weights)
+
+
+def test_once(config: EvaluationConfig, process: Process, path: Path, architecture: Any, weights: dict) -> None:
+    """One test in this process, or together with the others."""
+    with alike():
+        data = load_data(config, process, with_training=False)
     space = make_space(config, data)
     layout = space.layout
     auxiliary = any("aux_head." in str(key) for key in weights)
@@ -63,7 +69,6 @@ def main(arguments: list[str] | None = None) -> None:
             f"top-1 {accuracy.top1:.2f} %  top-5 {accuracy.top5:.2f} %  "
             f"on {accuracy.images} test images of {config.dataset}"
         )
-    stop_process()
 
 
 def make_fast(network: nn.Module, config: EvaluationConfig, images: Tensor) -> None:

@@ -25,6 +25,7 @@ from CyDAS.utils.checkpoint import (
     set_process_state,
 )
 from CyDAS.utils.distributed import Process, all_sum
+from CyDAS.utils.errors import CydasError
 from CyDAS.utils.keeper import Keeper
 from CyDAS.utils.logs import RunLog
 from CyDAS.utils.meters import Averages, top1
@@ -83,6 +84,7 @@ def train_epoch(
     not finite.
     """
     network.train()
+    guard.log = log
     steps = len(batches)
 
     def loss_of(images: Tensor, labels: Tensor) -> tuple[Tensor, Figures]:
@@ -102,7 +104,7 @@ def train_epoch(
         return figures | {"train/gradient_norm": norm}
 
     for images, labels in batches.epoch(epoch, start=state.index):
-        figures = guard.step(network, lambda images=images, labels=labels: take(images, labels))
+        figures = guard.step(network, lambda images=images, labels=labels: take(images, labels), precision.scaler)
         if figures is not None:
             state.printed.add(figures, len(labels))
             state.whole.add(figures, len(labels))
@@ -118,7 +120,10 @@ def train_epoch(
 
 @torch.no_grad()
 def evaluate(network: nn.Module, batches: Batches, precision: Precision) -> Accuracy:
-    """Top-1 and top-5 on all images of ``batches``, over all processes."""
+    """Top-1 and top-5 on all images of ``batches``, over all processes.
+
+    Raises :class:`CydasError`, in all of them, where there is none.
+    """
     network.eval()
     averages = Averages(precision.device)
     # Every process must know the figures' names, also one that has no image.
@@ -135,8 +140,10 @@ def evaluate(network: nn.Module, batches: Batches, precision: Precision) -> Accu
         }
         averages.add(figures, len(labels))
         images_seen += len(labels)
+    seen = int(all_sum(torch.tensor(images_seen, device=precision.device)))
+    if not seen:
+        raise CydasError("there is no test image that can be read: nothing can be said of the network's accuracy")
     means = averages.means()
-    seen = int(all_sum(torch.tensor(float(images_seen), device=precision.device)))
     return Accuracy(means["top1"], means["top5"], means["loss"], seen)
 
 
