@@ -4,11 +4,7 @@ The order of an epoch and every random choice in it follow from (seed, stream, e
 anew at any time, and two runs with one seed see the same batches.
 """
 
-import atexit
 import logging
-import multiprocessing
-import multiprocessing.util  # whose own end, registered before ours, comes after it
-import signal
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -17,9 +13,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from CyDAS.data.augment import BatchAugmentation, seeded
+from CyDAS.data.workers import leave_signals_to_the_program, read
 from CyDAS.utils.distributed import Process, any_of, gather
 from CyDAS.utils.errors import CydasError
-from CyDAS.utils.workers import worker_errors_told
 
 logger = logging.getLogger(__name__)
 
@@ -152,7 +148,7 @@ class FileBatches(Batches):
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=self.process.device.type == "cuda",
-            worker_init_fn=_leave_signals_to_the_program,
+            worker_init_fn=leave_signals_to_the_program,
             # A generator of its own: drawing the workers' seeds must not move the global one.
             generator=torch.Generator(),
         )
@@ -168,7 +164,7 @@ class FileBatches(Batches):
 
     def _agreed_batches(self) -> Iterator[Batch]:
         """Training's: before every one the processes, which take equally many, hear of each other's damaged images."""
-        batches = iter(self._loaded())
+        batches = read(self._loader)
         for _ in self._sampler.batches:
             damaged, batch, problem = [], (), None
             try:
@@ -184,7 +180,7 @@ class FileBatches(Batches):
         """A test's: the processes may have unequal numbers of them, and hear of each other after the last."""
         all_damaged, problem = [], None
         try:
-            for damaged, *batch in self._loaded():
+            for damaged, *batch in read(self._loader):
                 all_damaged += damaged
                 if self._bad_images.too_many(all_damaged):
                     break
@@ -193,10 +189,6 @@ class FileBatches(Batches):
         except CydasError as error:
             problem = str(error)
         self._agree(all_damaged, problem)
-
-    def _loaded(self) -> Iterator[tuple]:
-        with worker_errors_told(any_error=True):
-            yield from self._loader
 
     def _agree(self, damaged: list[str], problem: str | None) -> None:
         """Note what is damaged in any process; raise where one of them has a problem, or there are too many."""
@@ -208,20 +200,6 @@ class FileBatches(Batches):
         for _, problem in reports:
             if problem is not None:
                 raise CydasError(problem)
-
-
-def _leave_signals_to_the_program(worker: int) -> None:
-    """A Ctrl-C reaches the workers, too; the program wants to finish its step with them."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-
-
-@atexit.register
-def _end_workers() -> None:
-    """When Python exits it tells its daemons to end by SIGTERM and waits for them; such workers would never end."""
-    for child in multiprocessing.active_children():
-        if child.daemon:
-            child.kill()
 
 
 class _BatchSampler(Sampler):

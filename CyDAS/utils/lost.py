@@ -4,10 +4,8 @@ A process that ends by an error leaves it in the store where the processes have 
 """
 
 import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import NamedTuple
 
 import torch
@@ -21,8 +19,6 @@ _GONE = re.compile(
     r"reset by peer|closed by peer|remote worker|timed?[ -]?out|failed to (recv|send)",
     re.IGNORECASE,
 )
-#: Seconds in which the processes that are left answer to their names.
-ROLL_CALL = 3.0
 _FIRST = "first error"
 
 
@@ -94,8 +90,9 @@ def _what_happened(reason: str) -> str:
     if word:
         rank, _, text = word.partition(" ")
         return f"{text} (in process {rank}, which has ended this run)"
-    who = ", ".join(f"process {rank}" for rank in _silent()) or "which one is not known; it"
-    rank = _meeting.rank if _meeting else dist.get_rank()
+    rank = dist.get_rank()
+    # with more than two it cannot be told from here; torchrun says which one it has lost
+    who = f"process {1 - rank}" if _meeting and _meeting.world_size == 2 else "it"
     return (
         f"process {rank} has lost another process of this run: {who} has ended or does not answer ({reason}). "
         "Go on with --resume; torchrun --max-restarts N does so by itself"
@@ -109,24 +106,3 @@ def _first_word() -> str | None:
     except RuntimeError:
         pass
     return None
-
-
-def _silent() -> list[int]:
-    """Which processes do not answer: each that has lost one says so to the others, and waits a moment for theirs."""
-    if _meeting is None:
-        return []
-    store, rank, world_size = _meeting
-    others = [other for other in range(world_size) if other != rank]
-    if len(others) == 1:
-        return others
-    silent, end = [], time.monotonic() + ROLL_CALL
-    try:
-        store.set(f"here {rank}", "")
-        for other in others:
-            try:
-                store.wait([f"here {other}"], timedelta(seconds=max(0.05, end - time.monotonic())))
-            except dist.DistStoreError:
-                silent.append(other)
-    except RuntimeError:  # the store itself is gone
-        return []
-    return silent

@@ -20,7 +20,6 @@ from CyDAS.utils.errors import CydasError
 from CyDAS.utils.files import write_json
 from CyDAS.utils.logs import RunLog
 from CyDAS.utils.lost import leave_word
-from CyDAS.utils.workers import worker_errors_told
 
 #: Who holds a run's folder.
 LOCK = "run.lock"
@@ -31,8 +30,7 @@ def started(config: Any) -> Iterator[Process]:
     """This process among the run's, which it leaves however the program ends; by an error, it tells them which."""
     process = start(config)
     try:
-        with worker_errors_told():
-            yield process
+        yield process
     except BaseException as error:
         leave_word(error)
         raise
