@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,12 +15,15 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from CyDAS.config import SearchConfig
 from CyDAS.data import load_data
 from CyDAS.data.loaders import BadImages, FileBatches
+from CyDAS.engine.cycle import Phase
 from CyDAS.engine.optim import Precision
 from CyDAS.engine.supervised import evaluate
 from CyDAS.retrain import main as retrain
 from CyDAS.search import main as search
 from CyDAS.utils.distributed import Process
 from CyDAS.utils.errors import CydasError
+from CyDAS.utils.logs import RunLog
+from tests.test_engine import FixedBatches, make_search
 
 CPU = torch.device("cpu")
 ONE = Process(0, 1, CPU)
@@ -190,6 +194,14 @@ def test_a_worker_that_dies_does_not_interrupt_what_the_program_does(noticed_soo
     worker.join()
     with pytest.raises(CydasError, match="a process that reads images has ended"):
         list(batches)
+
+
+def test_a_searchs_figures_count_by_images():
+    search, seen = make_search(print_freq=2), []
+    search._show = lambda means, log: seen.append(means)
+    phase = Phase("joint", "cycle", 0, (FixedBatches(),), 0, lambda batch: {"images": torch.tensor(len(batch[0][1]))})
+    search.epoch(phase, 2, RunLog(None), SimpleNamespace(end_step=lambda search: None))
+    assert seen == [{"images": pytest.approx((8 * 8 + 4 * 4) / 12)}]
 
 
 def test_a_test_without_a_whole_image_is_an_error_and_not_an_accuracy(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,11 +14,11 @@ from CyDAS.engine.optim import Precision, learn
 from CyDAS.engine.supervised import evaluate
 from CyDAS.models.nasnet import RetrainOutput
 from CyDAS.test import main as evaluate_program
-from CyDAS.utils import lost
+from CyDAS.utils import lost, run
 from CyDAS.utils.distributed import Process, alike, all_sum
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.logs import RunLog
-from CyDAS.utils.lost import LostProcess, leave_word
+from CyDAS.utils.lost import LostProcess
 from CyDAS.utils.meters import Averages
 from tests.test_bad_batches import damage, folder, make_folder
 from tests.two_ranks import run_ranks
@@ -148,19 +149,29 @@ def test_an_error_of_one_process_is_the_error_of_all(work, arguments, words):
     assert str(errors[0]) == str(errors[1]) and words in str(errors[0])
 
 
-def ends_with_words(process):
-    if process.rank == 1:
-        error = CydasError("the disk of this host is gone")
-        leave_word(error)
-        raise error
-    all_sum(torch.ones(1))
+CONFIG = SimpleNamespace(threads=1, device="cpu", process_timeout=30.0, deterministic=False, tf32=False, seed=0)
 
 
-def test_who_has_ended_by_an_error_is_named_with_it():
-    first, second = run_ranks(ends_with_words)
-    assert str(second) == "the disk of this host is gone"
-    assert type(first) is LostProcess
-    assert str(first) == "the disk of this host is gone (in process 1, which has ended this run)"
+def ends_with_words(rank, error):
+    with run.started(CONFIG):
+        if rank == 1:
+            raise error
+        all_sum(torch.ones(1))
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (CydasError("the disk of this host is gone"), "the disk of this host is gone"),
+        (KeyError("an error\nof ours"), "KeyError 'an error"),
+        (RuntimeError("the sizes do not fit"), "RuntimeError the sizes do not fit"),
+    ],
+)
+def test_who_has_ended_by_an_error_is_named_with_it(error, words):
+    (first, joined), (second, still_joined) = run_ranks(ends_with_words, error, join=False)
+    assert type(second) is type(error) and not joined and not still_joined
+    assert type(first) is LostProcess and str(first).startswith(words)
+    assert str(first).endswith(" (in process 1, which has ended this run)")
 
 
 def dies(process):
