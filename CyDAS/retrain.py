@@ -26,7 +26,7 @@ from CyDAS.spaces import check_genotype, load_architecture, make_space
 from CyDAS.utils import run
 from CyDAS.utils.about import how_made
 from CyDAS.utils.checkpoint import refusing
-from CyDAS.utils.distributed import Process, copy_from_main, place, stop_process
+from CyDAS.utils.distributed import Process, copy_from_main, place
 from CyDAS.utils.errors import CydasError, run_program
 from CyDAS.utils.files import write_json
 from CyDAS.utils.flags import parse, plain
@@ -45,11 +45,8 @@ def main(arguments: list[str] | None = None) -> None:
     folder = config.output_dir / "retrain" / config.name
     cell_file = config.cell_file or config.output_dir / "search" / config.name / "genotype.json"
     architecture = load_architecture(cell_file, config.layer_num, config.space)
-    process = run.start(config)
-    try:
+    with run.started(config) as process:
         retrain_once(config, given, process, folder, cell_file, architecture)
-    finally:
-        stop_process()
 
 
 def retrain_once(

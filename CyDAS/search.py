@@ -25,7 +25,7 @@ from CyDAS.spaces import make_space
 from CyDAS.utils import run
 from CyDAS.utils.about import how_made
 from CyDAS.utils.checkpoint import process_states, refusing, set_process_state
-from CyDAS.utils.distributed import Process, copy_from_main, place, stop_process
+from CyDAS.utils.distributed import Process, copy_from_main, place
 from CyDAS.utils.errors import run_program
 from CyDAS.utils.files import read_json, write_json
 from CyDAS.utils.flags import parse
@@ -44,11 +44,8 @@ def main(arguments: list[str] | None = None) -> None:
         return
     folder = config.output_dir / "search" / config.name
     table = NatsTable.read(config.nats_table, complete=True) if config.nats_table else None
-    process = run.start(config)
-    try:
+    with run.started(config) as process:
         search_once(config, process, folder, table, idle_flags(config, given, process))
-    finally:
-        stop_process()
 
 
 def search_once(

@@ -26,13 +26,13 @@ from CyDAS.remembered import is_ours, recall, tested_on
 from CyDAS.spaces import SPACES, check_genotype, load_architecture, make_space
 from CyDAS.utils import run
 from CyDAS.utils.checkpoint import load_checkpoint
-from CyDAS.utils.distributed import place, stop_process
+from CyDAS.utils.distributed import Process, place
 from CyDAS.utils.errors import CydasError, run_program
 from CyDAS.utils.flags import parse
 from CyDAS.utils.profile import count_macs
 from CyDAS.utils.resume import find_file
 from CyDAS.utils.texts import OneLine, few, say
-from CyDAS.utils.weights import find_weights, load_weights
+from CyDAS.utils.weights import Found, find_weights, load_weights
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -42,13 +42,19 @@ def main(arguments: list[str] | None = None) -> None:
     folder = config.output_dir / "retrain" / config.name
     path = find_file(config.resume_name, folder, "resume_name" in given, notes.append)
     found = find_weights(load_checkpoint(path), path, config.weights_key)
-    content, weights = found.about, found.weights
-    if is_ours(content):
-        recall(config, given, content["config"], path)
-    architecture = find_architecture(config, content, path)
-    process = run.start(config)
-    notes += idle_flags(config, given, process)
-    recorded = recorded_data(content, path)
+    if is_ours(found.about):
+        recall(config, given, found.about["config"], path)
+    architecture = find_architecture(config, found.about, path)
+    with run.started(config) as process:
+        notes += idle_flags(config, given, process)
+        test_once(config, process, path, found, architecture, notes)
+
+
+def test_once(
+    config: EvaluationConfig, process: Process, path: Path, found: Found, architecture: Any, notes: list[str]
+) -> None:
+    """One test in this process, or together with the others. ``notes``: warnings for the person who asks."""
+    weights, recorded = found.weights, recorded_data(found.about, path)
     data = load_data(config, process, with_training=False, recorded=recorded)
     space = make_space(config, data)
     layout = space.layout
@@ -78,7 +84,6 @@ def main(arguments: list[str] | None = None) -> None:
             f"top-1 {accuracy.top1:.2f} %  top-5 {accuracy.top5:.2f} %  "
             f"on {accuracy.images} test images of {tested_on(config)}"
         )
-    stop_process()
 
 
 def make_fast(network: nn.Module, config: EvaluationConfig, images: Tensor) -> None:

@@ -1,5 +1,7 @@
 """Augmentation of whole batches of uint8 images, random per image, on the images' device."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -65,9 +67,23 @@ class BatchAugmentation:
         return batch_cutout(images, self.cutout_length, generator) if self.cutout_length else images
 
 
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Within it torch's global generator draws as ``seed`` says; afterwards it goes on where it was.
+
+    The CPU's alone: ``torch.manual_seed`` would move those of GPUs, too, and ``fork_rng`` would not put them back.
+    """
+    generator = torch.default_generator
+    before = generator.get_state()
+    generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        generator.set_state(before)
+
+
 def _auto_augment(images: Tensor, generator: torch.Generator) -> Tensor:
     """AutoAugment draws from torch's global generator, one policy a call: hence image by image, under a local seed."""
     policy = AutoAugment(AutoAugmentPolicy.CIFAR10)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+    with seeded(int(torch.randint(2**62, (), generator=generator))):
         return torch.stack([policy(image) for image in images])

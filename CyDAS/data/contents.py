@@ -7,7 +7,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from CyDAS.data.images import formats
+from CyDAS.data.images import formats, hearing
 from CyDAS.utils.texts import few
 
 #: Files that are read as images: those whose names end so, in small letters or capitals.
@@ -88,7 +88,7 @@ def describe_sizes(length: int, open_image: Callable[[int], BinaryIO]) -> str:
     sizes = []
     for index in np.linspace(0, length - 1, min(length, SAMPLE)).round().astype(int):
         try:
-            with open_image(int(index)) as file, Image.open(file, formats=formats()) as image:
+            with hearing(), open_image(int(index)) as file, Image.open(file, formats=formats()) as image:
                 sizes.append(image.size)
         except Exception:  # noqa: BLE001  damaged files make Pillow raise anything
             continue

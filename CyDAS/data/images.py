@@ -58,7 +58,7 @@ def read_bytes(path: str, size: int = MAX_BYTES) -> bytes:
 
 def decode(content: bytes, name: str) -> Picture:
     """The picture in a file's bytes. Raises :class:`CydasError` where there is none, or a damaged one."""
-    with blaming(name), _hearing() as heard:
+    with blaming(name), hearing() as heard:
         image = _open(content, heard)
         depth = depth_of(image, content)
         if depth.kind == "8-bit":
@@ -73,7 +73,7 @@ def decode(content: bytes, name: str) -> Picture:
 
 def peek(content: bytes, name: str) -> Depth:
     """What the header in a file's bytes announces. Raises :class:`CydasError` where it is damaged."""
-    with blaming(name), _hearing() as heard:
+    with blaming(name), hearing() as heard:
         return depth_of(_open(content, heard), content)
 
 
@@ -107,7 +107,7 @@ def formats() -> tuple[str, ...]:
 
 
 @contextmanager
-def _hearing() -> Iterator[list[warnings.WarningMessage]]:
+def hearing() -> Iterator[list[warnings.WarningMessage]]:
     """Keep Pillow's warnings, of which a training would show thousands, from the console."""
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")

@@ -4,11 +4,7 @@ The order of an epoch and every random choice in it follow from (seed, stream, e
 anew at any time, and two runs with one seed see the same batches.
 """
 
-import atexit
 import logging
-import multiprocessing
-import multiprocessing.util  # whose own end, registered before ours, comes after it
-import signal
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -16,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from CyDAS.data.augment import BatchAugmentation
-from CyDAS.utils.distributed import Process
+from CyDAS.data.augment import BatchAugmentation, seeded
+from CyDAS.data.workers import leave_signals_to_the_program, read
+from CyDAS.utils.distributed import Process, any_of, gather
 from CyDAS.utils.errors import CydasError
 
 logger = logging.getLogger(__name__)
@@ -99,24 +96,41 @@ class TensorBatches(Batches):
 
 
 class BadImages:
-    """Damaged images: so many of a data set may be left out."""
+    """Damaged images: so many of a data set may be left out, in all processes together."""
 
     def __init__(self, limit: int):
         self.limit = limit
         self._known: set[str] = set()
 
-    def note(self, error: CydasError) -> None:
-        """Name a damaged image when it first appears. Raises its error where there are more than may be."""
-        if str(error) in self._known:
-            return
-        self._known.add(str(error))
-        if len(self._known) > self.limit:
-            raise error
-        logger.warning("left out (%d of at most %d): %s", len(self._known), self.limit, error)
+    def new(self, damaged: list[str]) -> list[str]:
+        """Those of ``damaged`` that have not been noted, each once."""
+        return [text for text in dict.fromkeys(damaged) if text not in self._known]
+
+    def too_many(self, damaged: list[str]) -> bool:
+        """Whether there would be more than may be with these."""
+        return len(self._known) + len(self.new(damaged)) > self.limit
+
+    def note(self, damaged: list[str]) -> None:
+        """Name what is new. Raises :class:`CydasError` naming the first one that is more than may be."""
+        for text in self.new(damaged):
+            self._known.add(text)
+            if len(self._known) > self.limit:
+                raise CydasError(f"{text}. --max_bad_images N leaves out up to N damaged ones, here {self.limit}")
+            logger.warning("left out (%d of at most %d): %s", len(self._known), self.limit, text)
+
+
+#: An image's number in the data set, and the seed of its augmentation.
+Entry = tuple[int, int]
 
 
 class FileBatches(Batches):
-    """Batches of images that worker processes decode and augment one by one."""
+    """Batches of images that worker processes decode and augment one by one.
+
+    In training the place of a damaged image is taken by another one where batches must be full, as with several
+    processes, whose steps are then alike, or where less than two images were left, which batch norm cannot take. Which
+    one follows from (seed, stream, epoch, place). Otherwise, and in a test, it is left out. All processes raise the
+    same :class:`CydasError` where one of them has met too many.
+    """
 
     def __init__(
         self, dataset: Dataset, indices: Sequence[int], transform: Callable, workers: int, bad_images: "BadImages",
@@ -124,17 +138,17 @@ class FileBatches(Batches):
     ):  # fmt: skip
         super().__init__(len(indices), **options)
         self._bad_images = bad_images
-        self._sampler = _SeededSampler()
+        self._sampler = _BatchSampler()
         self._indices = indices
+        full = self.batch_size if self.process.world_size > 1 else 2
         self._loader = DataLoader(
-            _SeededImages(dataset, transform),
-            batch_size=self.batch_size,
+            _SeededImages(dataset, transform, indices, full if self.train else 0, bad_images.limit),
+            batch_size=None,  # the sampler gives whole batches
             sampler=self._sampler,
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=self.process.device.type == "cuda",
-            collate_fn=_collate,
-            worker_init_fn=_leave_signals_to_the_program,
+            worker_init_fn=leave_signals_to_the_program,
             # A generator of its own: drawing the workers' seeds must not move the global one.
             generator=torch.Generator(),
         )
@@ -143,64 +157,114 @@ class FileBatches(Batches):
         order = self.order(epoch)
         seeds = torch.randint(2**62, (len(order),), generator=self.generator(epoch, 0)).tolist()
         entries = [(self._indices[index], seed) for index, seed in zip(order, seeds, strict=True)]
-        self._sampler.entries = entries[start * self.batch_size : (steps or len(self)) * self.batch_size]
-        for damaged, *batch in self._loader:
-            for error in damaged:
-                self._bad_images.note(error)
-            if not batch and self.train:
-                raise CydasError("every image of a batch is damaged")
-            if batch:
-                yield tuple(tensor.to(self.process.device, non_blocking=True) for tensor in batch)
+        size = self.batch_size
+        self._sampler.batches = [entries[n * size : (n + 1) * size] for n in range(start, steps or len(self))]
+        for batch in self._agreed_batches() if self.train else self._own_batches():
+            yield tuple(tensor.to(self.process.device, non_blocking=True) for tensor in batch)
+
+    def _agreed_batches(self) -> Iterator[Batch]:
+        """Training's: before every one the processes, which take equally many, hear of each other's damaged images."""
+        batches = read(self._loader)
+        for _ in self._sampler.batches:
+            damaged, batch, problem = [], (), None
+            try:
+                damaged, *batch = next(batches)
+            except CydasError as error:
+                problem = str(error)
+            if not batch and problem is None:
+                problem = f"none of the {self.size} images of this part of the data is whole: {damaged[0]}"
+            self._agree(damaged, problem)
+            yield batch
+
+    def _own_batches(self) -> Iterator[Batch]:
+        """A test's: the processes may have unequal numbers of them, and hear of each other after the last."""
+        all_damaged, problem = [], None
+        try:
+            for damaged, *batch in read(self._loader):
+                all_damaged += damaged
+                if self._bad_images.too_many(all_damaged):
+                    break
+                if batch:
+                    yield batch
+        except CydasError as error:
+            problem = str(error)
+        self._agree(all_damaged, problem)
+
+    def _agree(self, damaged: list[str], problem: str | None) -> None:
+        """Note what is damaged in any process; raise where one of them has a problem, or there are too many."""
+        new = self._bad_images.new(damaged)
+        if not any_of(bool(new) or problem is not None, self.process.device):
+            return
+        reports = gather((new, problem))
+        self._bad_images.note([text for news, _ in reports for text in news])
+        for _, problem in reports:
+            if problem is not None:
+                raise CydasError(problem)
 
 
-def _leave_signals_to_the_program(worker: int) -> None:
-    """A Ctrl-C reaches the workers, too; the program wants to finish its step with them."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-
-
-@atexit.register
-def _end_workers() -> None:
-    """When Python exits it tells its daemons to end by SIGTERM and waits for them; such workers would never end."""
-    for child in multiprocessing.active_children():
-        if child.daemon:
-            child.kill()
-
-
-class _SeededSampler(Sampler):
-    """Hands out (index, seed) pairs, so that an image's augmentation does not depend on which worker does it."""
+class _BatchSampler(Sampler):
+    """Hands out batches of entries, so that an image's augmentation does not depend on which worker does it."""
 
     def __init__(self):
-        self.entries: list[tuple[int, int]] = []
+        self.batches: list[list[Entry]] = []
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        return iter(self.entries)
+    def __iter__(self) -> Iterator[list[Entry]]:
+        return iter(self.batches)
 
     def __len__(self) -> int:
-        return len(self.entries)
+        return len(self.batches)
 
 
 class _SeededImages(Dataset):
-    def __init__(self, dataset: Dataset, transform: Callable):
+    """From a batch's entries to (what is damaged, images, labels); without the last two where nothing is whole.
+
+    A batch is filled up to ``full`` images, but not beyond its entries, with others of ``indices``, until more than
+    ``limit`` are damaged.
+    """
+
+    def __init__(self, dataset: Dataset, transform: Callable, indices: Sequence[int], full: int, limit: int):
         self.dataset = dataset
         self.transform = transform
+        self.indices = indices
+        self.full = full
+        self.limit = limit
 
-    def __getitem__(self, entry: tuple[int, int]) -> tuple[Tensor, int] | CydasError:
+    def __getitem__(self, entries: list[Entry]) -> tuple:
+        damaged: list[str] = []
+        whole: list[tuple[Tensor, int]] = []
+        for entry in entries:
+            self._load(entry, damaged, whole)
+        if len(whole) < (full := min(self.full, len(entries))):
+            self._fill(full, entries[0][1], damaged, whole)
+        if not whole:
+            return (damaged,)
+        images, labels = zip(*whole, strict=True)
+        return damaged, torch.stack(images), torch.tensor(labels)
+
+    def _fill(self, full: int, seed: int, damaged: list[str], whole: list[tuple[Tensor, int]]) -> None:
+        """Fill ``whole`` up to ``full`` images, if there are any, in a random order that follows from ``seed``."""
+        generator = seeded_generator(seed)
+        before = -1
+        while before < len(whole) < full:  # again where there are fewer whole images than places
+            before = len(whole)
+            for place in torch.randperm(len(self.indices), generator=generator).tolist():
+                if len(whole) == full or len(set(damaged)) > self.limit:
+                    return
+                self._load((self.indices[place], int(torch.randint(2**62, (), generator=generator))), damaged, whole)
+
+    def _load(self, entry: Entry, damaged: list[str], whole: list[tuple[Tensor, int]]) -> None:
+        """Put the image, augmented, and its label to ``whole``, or what is wrong with it to ``damaged``."""
         index, seed = entry
         try:
             image, label = self.dataset[index]
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
-                return self.transform(image), label
-        except CydasError as error:
-            return error  # raised in a worker it would arrive wrapped in a stack trace
+            with seeded(seed):
+                whole.append((self.transform(image), label))
+        except CydasError as error:  # raised in a worker it would arrive wrapped in a stack trace
+            damaged.append(str(error))
+        except Exception as error:  # whatever a decoder or a transform makes of a strange file, it is that image's
+            reason = (str(error).splitlines() or [""])[0]
+            damaged.append(f"cannot read the image {self._name(index)}: {type(error).__name__} {reason}".rstrip())
 
-
-def _collate(items: list) -> tuple:
-    """(what is damaged, images, labels); without the last two where nothing is whole."""
-    damaged = [item for item in items if isinstance(item, CydasError)]
-    whole = [item for item in items if not isinstance(item, CydasError)]
-    if not whole:
-        return (damaged,)
-    images, labels = zip(*whole, strict=True)
-    return damaged, torch.stack(images), torch.tensor(labels)
+    def _name(self, index: int) -> str:
+        samples = getattr(self.dataset, "samples", None)
+        return f"number {index}" + (f" ({samples[index][0]})" if samples else "")

@@ -22,7 +22,7 @@ from CyDAS.data.folders import TEST_FLAG, TRAIN_FLAG, open_folder
 from CyDAS.data.images import Prepare, decode, growth_limit
 from CyDAS.data.loaders import BadImages, Batches, FileBatches, TensorBatches
 from CyDAS.data.pixel_range import ToUnit, check_test_range, choose_range
-from CyDAS.utils.distributed import Process, gather
+from CyDAS.utils.distributed import Process, alike, gather
 from CyDAS.utils.errors import CydasError
 
 CIFAR_MEAN, CIFAR_STD = (0.49139968, 0.48215827, 0.44653124), (0.24703233, 0.24348505, 0.26158768)
@@ -209,9 +209,16 @@ def load_data(
 
     ``recorded``: the :meth:`DataSet.record` of what a network was trained on; the test images' classes are then those
     of the same names, and deep images have the same range. Raises :class:`CydasError` where the data are missing, make
-    no data set, or contradict a flag or the record; every process must call it.
+    no data set, or contradict a flag or the record, in all processes alike; each must call it.
     """
-    recorded = recorded or {}
+    with alike():
+        data = _load(config, process, with_training, recorded or {})
+    if with_training and process.world_size > 1 and len(set(gather(data.record()["train_digest"]))) > 1:
+        raise CydasError(f"the processes find different training images, as {data.place('train')} of each of them")
+    return data
+
+
+def _load(config: CommonConfig, process: Process, with_training: bool, recorded: dict[str, Any]) -> DataSet:
     if config.pixel_range and config.dataset in IN_MEMORY:
         raise CydasError(f"--pixel_range belongs to folders of images; {config.dataset} has 8 bits: leave the flag out")
     if config.dataset in IN_MEMORY:
@@ -224,6 +231,4 @@ def load_data(
         given, actual = getattr(config, name), getattr(data, name)
         if given is not None and given != actual:
             raise CydasError(f"--{name} {given}: the data set {config.dataset} has {actual}; leave the flag out")
-    if with_training and process.world_size > 1 and len(set(gather(data.record()["train_digest"]))) > 1:
-        raise CydasError(f"the processes find different training images, as {data.place('train')} of each of them")
     return data

@@ -154,7 +154,7 @@ class CyclicSearch(SearchUpdates):
 
     def _guarded(self, update: Callable[..., Figures], *batch: Tensor) -> Figures:
         """The figures of an update; none of one that was left out."""
-        return self.guard.step(self.joint, lambda: update(*batch)) or {}
+        return self.guard.step(self.joint, lambda: update(*batch), self.precision.scaler) or {}
 
     def _data_epoch(self, index: int, part: int) -> int:
         """A number of its own for every epoch that a loader gives: a round's joint epochs, then its warm-up epochs."""
@@ -170,9 +170,10 @@ class CyclicSearch(SearchUpdates):
     def epoch(self, phase: "Phase", steps: int, log: RunLog, progress: "Progress") -> None:
         """Take the phase's steps that are left, reading figures from the device only when they are printed."""
         self._set_lr(phase.lr_epoch)
+        self.guard.log = log
         batches = zip(*(b.epoch(phase.data_epoch, steps, start=self.index) for b in phase.loaders), strict=True)
         for batch in batches:
-            self.averages.add(phase.step(batch))
+            self.averages.add(phase.step(batch), len(batch[0][1]))
             self.index += 1
             self.step += 1
             log.advance()

@@ -50,7 +50,7 @@ def learn(
                 totals[name] = totals.get(name, 0.0) + share * value.detach()
             yield share * loss
 
-    norm = update(losses(), *update_arguments, **update_options)
+    norm = update(losses(), *update_arguments, images=len(y), **update_options)
     return totals, norm
 
 
@@ -61,13 +61,15 @@ def update(
     scaler: torch.amp.GradScaler,
     apart: bool = False,
     skip_bad: bool = False,
+    images: int = 1,
 ) -> Tensor:
     """Change exactly the parameters that the optimisers hold by the gradient of the sum of ``losses``.
 
     Each loss is differentiated before the next one is asked for, so that only one graph is in memory. No other gradient
-    is computed, and a parameter that no loss depends on does not move. The gradients are averaged over all processes
-    and clipped to ``max_norm`` by their joint norm (``apart``: each optimiser's by its own). Returns the norm before
-    clipping; 0 where the scaler leaves the update out, since float16 overflowed.
+    is computed, and a parameter that no loss depends on does not move. The gradients are averaged over all processes,
+    each counting by its ``images``, and clipped to ``max_norm`` by their joint norm (``apart``: each optimiser's by its
+    own). Returns the norm before clipping; 0 where the scaler leaves the update out, since float16 overflowed (which
+    :class:`~CyDAS.engine.guard.StepGuard` sees by the scale).
     With ``skip_bad`` a loss or gradient that is not finite changes nothing.
     """
     groups = [[p for group in optimiser.param_groups for p in group["params"]] for optimiser in optimisers]
@@ -81,7 +83,7 @@ def update(
             if gradient is not None:
                 parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
         total = total + loss.detach()
-    average_gradients(parameters)
+    average_gradients(parameters, images)
     if scaler.is_enabled():
         _share_overflow(groups)
     for optimiser in optimisers:
@@ -92,8 +94,8 @@ def update(
         finite = torch.isfinite(torch.stack([*norms, total])).all()
         bad = float(all_sum((~finite).double())) > 0
     for optimiser in optimisers:
-        if not bad or scaler.is_enabled():  # the scaler leaves out bad updates by itself
-            scaler.step(optimiser)
+        if not bad:
+            scaler.step(optimiser)  # which leaves out an overflow by itself
         optimiser.zero_grad(set_to_none=True)
     scaler.update()
     norm = torch.stack(norms).norm()

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def search_with_seeds(program: Path, config: SearchConfig, given: set[str]) -> N
         ]
         for seed, name in names.items()
     }
-    codes = run_all(commands, jobs, threads)
+    codes = run_all(commands, jobs, threads, visible_gpus() if config.device != "cpu" else [])
     failed = [str(seed) for seed in names if codes[seed]]
     if failed:
         raise CydasError(f"the search failed for seed {', '.join(failed)}: what it said stands above")
@@ -60,23 +61,35 @@ def search_with_seeds(program: Path, config: SearchConfig, given: set[str]) -> N
     say(f"written: {path}")
 
 
-def run_all(commands: dict[int, list[str]], jobs: int, threads: int) -> dict[int, int]:
+def visible_gpus() -> list[str]:
+    """The GPUs that this program sees, as CUDA_VISIBLE_DEVICES names them (numbers or UUIDs); none is started."""
+    count = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [str(number) for number in range(count)] if named is None else named.split(",")
+    return [name.strip() for name in names[:count]]
+
+
+def run_all(commands: dict[int, list[str]], jobs: int, threads: int, gpus: Sequence[str] = ()) -> dict[int, int]:
     """Run the commands, ``jobs`` at a time, and return their exit codes. Should this program end, so do they.
 
-    With several at a time only their errors are shown: lines of different searches would mix.
+    Those that run at the same time see one of the ``gpus`` each, in turn where there are fewer GPUs than jobs. With
+    several at a time only their errors are shown: lines of different searches would mix.
     """
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}  # read where PyTorch is imported
     output = subprocess.DEVNULL if jobs > 1 else None
     waiting, running, codes = dict(commands), {}, {}
+    places = {}  #: of those that run: which of the jobs they are
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
                 seed = next(iter(waiting))
                 print(f"seed {seed}: started", flush=True)
+                places[seed] = min(set(range(jobs)) - {places[other] for other in running})
+                gpu = {"CUDA_VISIBLE_DEVICES": gpus[places[seed] % len(gpus)]} if gpus and jobs > 1 else {}
                 # In sessions of their own: a Ctrl-C reaches them through this program, once.
                 running[seed] = subprocess.Popen(
-                    waiting.pop(seed), env=environment, stdout=output, start_new_session=True
+                    waiting.pop(seed), env=environment | gpu, stdout=output, start_new_session=True
                 )
             for seed, process in list(running.items()):
                 if process.poll() is not None:

@@ -84,6 +84,7 @@ def train_epoch(
     not finite.
     """
     network.train()
+    guard.log = log
     steps = len(batches)
 
     def loss_of(images: Tensor, labels: Tensor) -> tuple[Tensor, Figures]:
@@ -103,7 +104,7 @@ def train_epoch(
         return figures | {"train/gradient_norm": norm}
 
     for images, labels in batches.epoch(epoch, start=state.index):
-        figures = guard.step(network, lambda images=images, labels=labels: take(images, labels))
+        figures = guard.step(network, lambda images=images, labels=labels: take(images, labels), precision.scaler)
         if figures is not None:
             state.printed.add(figures, len(labels))
             state.whole.add(figures, len(labels))
@@ -121,7 +122,8 @@ def train_epoch(
 def evaluate(network: nn.Module, batches: Batches, precision: Precision) -> Accuracy:
     """Top-1 and top-5 on all images of ``batches``, over all processes.
 
-    Raises :class:`CydasError`, on all of them, where logits are not finite: no class can be read off such an image.
+    Raises :class:`CydasError`, in all of them, where there is none, or where logits are not finite: no class can be
+    read off such an image.
     """
     network.eval()
     averages = Averages(precision.device)
@@ -140,13 +142,15 @@ def evaluate(network: nn.Module, batches: Batches, precision: Precision) -> Accu
         averages.add(figures, len(labels))
         images_seen += len(labels)
         bad += (~torch.isfinite(logits)).any(dim=1).sum()
-    means = averages.means()
     seen, bad = (int(count) for count in all_sum(torch.stack([torch.full_like(bad, images_seen), bad])))
+    if not seen:
+        raise CydasError("there is no test image that can be read: nothing can be said of the network's accuracy")
     if bad:
         raise CydasError(
             f"the network's answers to {bad} of {seen} test images are not finite (NaN or infinity), so that they have "
             "no class: its weights or batch norm statistics have diverged, or are too large for --use_amp"
         )
+    means = averages.means()
     return Accuracy(means["top1"], means["top5"], means["loss"], seen)
 
 

@@ -189,7 +189,7 @@ def process_states(**own: Any) -> list[dict[str, Any]]:
             "python": [version, list(keys), python_gauss],
             "numpy": [name, torch.from_numpy(array.astype(np.int64)), position, has_gauss, gauss],
             "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+            "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
             **own,
         }
     )

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from CyDAS.utils.errors import CydasError
+from CyDAS.utils.lost import forget, meet, together
 
 
 @dataclass(frozen=True)
@@ -29,28 +30,49 @@ class Process:
         return self.rank == 0
 
 
+#: Environment variables that say which process this is, and what they say where there is no launcher.
+_PLACE = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0}
+
+
 def start_process(device: str, timeout: float) -> Process:
     """Join the process group that torchrun describes in the environment, if any.
 
     ``device``: ``auto`` (a GPU where there is one), ``cpu`` or ``cuda``; ``timeout``: seconds that processes wait for
     each other. Raises :class:`CydasError` for a GPU that is not there.
     """
-    has_gpu = torch.cuda.is_available()
-    if device == "cuda" and not has_gpu:
+    use_gpu = device != "cpu" and torch.cuda.is_available()  # a process without a GPU leaves those of the host alone
+    if device == "cuda" and not use_gpu:
         raise CydasError("--device cuda: no GPU is available to PyTorch here; use --device auto or cpu")
-    use_gpu = has_gpu and device != "cpu"
-    rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    rank, world_size, local_rank = (_number(name, default) for name, default in _PLACE.items())
     if use_gpu:
         if local_rank >= torch.cuda.device_count():
             raise CydasError(f"process {local_rank} of this host has no GPU: there are {torch.cuda.device_count()}")
         torch.cuda.set_device(local_rank)
     if world_size > 1:
-        wait = timedelta(seconds=timeout)
-        dist.init_process_group(
-            "nccl" if use_gpu else "gloo", store=_store(wait), rank=rank, world_size=world_size, timeout=wait
-        )
+        _join("nccl" if use_gpu else "gloo", rank, world_size, timedelta(seconds=timeout))
     return Process(rank, world_size, torch.device("cuda", local_rank) if use_gpu else torch.device("cpu"))
+
+
+def _number(name: str, default: int | None = None) -> int:
+    """What the launcher says in an environment variable."""
+    text = os.environ.get(name, default)
+    try:
+        return int(text)
+    except (TypeError, ValueError):
+        raise CydasError(f"the environment's {name} must be a number, not {text!r}: start with torchrun") from None
+
+
+def _join(backend: str, rank: int, world_size: int, wait: timedelta) -> None:
+    """Find the other processes. Raises :class:`CydasError` where they do not come, or their meeting place is taken."""
+    try:
+        store = _store(wait)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=wait)
+    except (dist.DistError, RuntimeError, ValueError) as error:
+        raise CydasError(
+            f"process {rank} of {world_size} has not found the others within --process_timeout "
+            f"{wait.total_seconds():g} s ({str(error).splitlines()[0]})"
+        ) from None
+    meet(store, rank, world_size)
 
 
 def _store(wait: timedelta) -> dist.Store:
@@ -61,9 +83,10 @@ def _store(wait: timedelta) -> dist.Store:
     torchrun have a new store for each.
     """
     environment = os.environ
-    host, port, size = environment["MASTER_ADDR"], int(environment["MASTER_PORT"]), int(environment["WORLD_SIZE"])
+    host, port = environment.get("MASTER_ADDR", "127.0.0.1"), _number("MASTER_PORT")
+    rank, size = _number("RANK"), _number("WORLD_SIZE")
     if environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
-        return dist.TCPStore(host, port, size, environment["RANK"] == "0", wait)
+        return dist.TCPStore(host, port, size, rank == 0, wait)
     store = dist.TCPStore(host, port, size, False, wait)
     return dist.PrefixStore(f"attempt_{environment['TORCHELASTIC_RESTART_COUNT']}", store)
 
@@ -71,6 +94,7 @@ def _store(wait: timedelta) -> dist.Store:
 def stop_process() -> None:
     """Leave the process group."""
     if dist.is_initialized():
+        forget()
         dist.destroy_process_group()
 
 
@@ -79,18 +103,19 @@ def is_distributed() -> bool:
 
 
 @contextmanager
-def _together() -> Iterator[None]:
-    """A message between processes. Raises :class:`CydasError` where another process has gone."""
+def alike() -> Iterator[None]:
+    """What is done in here fails in all processes where it fails in one: all raise the first one's error.
+
+    It must not send messages itself. Raises :class:`CydasError`.
+    """
+    problem = None
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:  # gloo raises at once; NCCL's own watchdog ends the process after the time-out
-        reason = str(error).splitlines()[0]
-        raise CydasError(
-            f"process {dist.get_rank()} has lost another process of this run, which has ended or does not answer "
-            f"({reason}). Go on with --resume; torchrun --max-restarts N does so by itself"
-        ) from None
+    except CydasError as error:
+        problem = str(error)
+    problems = [text for text in gather(problem) if text is not None]
+    if problems:
+        raise CydasError(problems[0])
 
 
 def all_sum(value: Tensor) -> Tensor:
@@ -100,9 +125,21 @@ def all_sum(value: Tensor) -> Tensor:
 
 def _reduce(value: Tensor, operation: dist.ReduceOp) -> Tensor:
     if is_distributed():
-        with _together():
+        with together():
             dist.all_reduce(value, operation)
     return value
+
+
+def any_of(flag: bool, device: torch.device) -> bool:
+    """Whether ``flag`` is set in any process, in one small message; every process must call it."""
+    if not is_distributed():
+        return flag
+    return float(all_sum(torch.tensor(float(flag), device=device))) > 0
+
+
+def least(value: Tensor) -> Tensor:
+    """The smallest ``value`` of all processes."""
+    return _reduce(value, dist.ReduceOp.MIN)
 
 
 def is_same_everywhere(value: Tensor) -> bool:
@@ -114,17 +151,19 @@ def is_same_everywhere(value: Tensor) -> bool:
 
 
 @torch.no_grad()
-def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Average the gradients over all processes, in one message.
+def average_gradients(parameters: Iterable[nn.Parameter], images: int = 1) -> None:
+    """Average the gradients over all processes, in one message; each counts by the ``images`` that it is the mean of.
 
     All processes must have gradients for the same parameters.
     """
     if not is_distributed():
         return
     gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = all_sum(torch.cat([g.flatten() for g in gradients]))
-    flat /= dist.get_world_size()
-    _scatter(flat, gradients)
+    if not gradients:
+        return
+    flat = torch.cat([*(g.flatten() for g in gradients), gradients[0].new_ones(1)])
+    flat = all_sum(flat.mul_(images))
+    _scatter(flat[:-1] / flat[-1], gradients)
 
 
 def _scatter(flat: Tensor, tensors: list[Tensor]) -> None:
@@ -141,7 +180,7 @@ def copy_from_main(module: nn.Module) -> None:
     for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
         those = [tensor for tensor in tensors if tensor.dtype == dtype]
         flat = torch.cat([tensor.flatten() for tensor in those])
-        with _together():
+        with together():
             dist.broadcast(flat, src=0)
         _scatter(flat, those)
 
@@ -169,6 +208,6 @@ def gather(value: Any) -> list[Any]:
     if not is_distributed():
         return [value]
     values = [None] * dist.get_world_size()
-    with _together():
+    with together():
         dist.all_gather_object(values, value)
     return values

@@ -1,11 +1,12 @@
 """Averages of what happens in a step, kept on the device so that no step waits for the host."""
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from CyDAS.utils.distributed import all_sum
+from CyDAS.utils.distributed import all_sum, least
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.logs import RunLog
 
@@ -68,13 +69,20 @@ class Averages:
         means = self.means()
         text = "  ".join(f"{key} {value:.4g}" for key, value in means.items())
         log.info("%s  %s", name, text)
-        if (first := int(self._first_bad)) >= 0:
-            raise CydasError(
-                f"a loss or a gradient is not finite at step {step - (self._steps - 1 - first)}, {name}: {text}. "
-                f"Last good checkpoint: {log.last_checkpoint or 'none yet'}. Lower the learning rate before you go on"
+        if not all(map(math.isfinite, means.values())):  # in all processes, if in one: means are of all
+            never = torch.full_like(self._first_bad, self._steps)
+            first = int(least(torch.where(self._first_bad < 0, never, self._first_bad)))
+            raise not_finite(
+                f"a loss or a gradient is not finite at step {step - (self._steps - 1 - first)}, {name}: {text}", log
             )
         self.reset()
         return means
+
+
+def not_finite(what: str, log: RunLog | None) -> CydasError:
+    """The error of a run that cannot go on like this."""
+    good = log and log.last_checkpoint or "none yet"
+    return CydasError(f"{what}. Last good checkpoint: {good}. Lower the learning rate before you go on")
 
 
 def top1(logits: Tensor, labels: Tensor) -> Tensor:

@@ -15,13 +15,27 @@ import torch
 
 from CyDAS.utils.about import RECORD, device_name
 from CyDAS.utils.checkpoint import load_newest
-from CyDAS.utils.distributed import Process, gather, has_apex, start_process
+from CyDAS.utils.distributed import Process, gather, has_apex, start_process, stop_process
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.files import write_json
 from CyDAS.utils.logs import RunLog
+from CyDAS.utils.lost import leave_word
 
 #: Who holds a run's folder.
 LOCK = "run.lock"
+
+
+@contextmanager
+def started(config: Any) -> Iterator[Process]:
+    """This process among the run's, which it leaves however the program ends; by an error, it tells them which."""
+    process = start(config)
+    try:
+        yield process
+    except BaseException as error:
+        leave_word(error)
+        raise
+    finally:
+        stop_process()
 
 
 def start(config: Any) -> Process:
