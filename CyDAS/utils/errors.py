@@ -8,6 +8,10 @@ class CydasError(Exception):
     """Something the user can put right. Programs show it as one line and exit with code 2."""
 
 
+class GenotypeError(ValueError):
+    """An architecture that cannot be read; the message says which place of it is wrong."""
+
+
 class Stopped(Exception):
     """A run that a signal ended after it had saved. Programs show the message and exit with 128 + the signal."""
 
