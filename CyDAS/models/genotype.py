@@ -146,12 +146,12 @@ def _nodes(cell: Any, name: str) -> list[Any]:
 
 
 def _about_triples(edges: Sequence[Any]) -> str:
-    """Why ('op', node, source) is not read: it is how cells are written whose nodes differ in their edges."""
+    """Why (operation, node, source) is not read: it is how cells are written whose nodes differ in their edges."""
     degrees = Counter(edge[1] for edge in edges if len(edge) == 3 and type(edge[1]) is int)
     counted = ", ".join(f"{degrees[node]} into node {node}" for node in range(2, 2 + NODES))
     return (
-        "triples (operation, node, source), as FairDARTS has them, where nodes differ in their numbers of edges "
-        f"(here {counted}); CyDAS's nodes have two edges each, written as pairs (operation, source)"
+        f"edges as triples (operation, node, source), the form of FairDARTS, here {counted}: "
+        "each node of CyDAS's cells has two edges, written as pairs (operation, source)"
     )
 
 

@@ -32,9 +32,7 @@ def is_cell(value: Any) -> bool:
     """Whether a plain value is meant as one genotype, whatever its form and however wrong it may be."""
     if isinstance(value, dict):
         keys = [key for key in value if isinstance(key, str)]
-        return any(
-            key in Genotype._fields or _EDGE_KEY.fullmatch(key) or _PAIR_KEY.fullmatch(key) for key in keys
-        )
+        return any(key in Genotype._fields or _EDGE_KEY.fullmatch(key) or _PAIR_KEY.fullmatch(key) for key in keys)
     return _is_dumped(value) or isinstance(value, str)
 
 
@@ -64,7 +62,8 @@ def read_cell(value: Any) -> Genotype:
 def _read_pairs(entries: dict[str, Any]) -> Genotype:
     """NNI 2.8 to 3: ``{"normal/op_2_0": "sep_conv_3x3", "normal/input_2_0": 1 or [1], ...}`` for nodes 2 to 5."""
     nodes = range(2, 2 + NODES)
-    expected = {f"{c}/{w}_{n}_{e}" for c in ("normal", "reduce") for w in ("op", "input") for n in nodes for e in (0, 1)}
+    pairs = [f"{what}_{node}_{number}" for what in ("op", "input") for node in nodes for number in (0, 1)]
+    expected = {f"{cell}/{pair}" for cell in ("normal", "reduce") for pair in pairs}
     _check_keys(entries, expected, _PAIR_KEY, 3)
 
     def edge(cell: str, node: int, number: int):

@@ -57,8 +57,8 @@ def read_architecture(value: Any) -> tuple[Architecture, str]:
     The forms, as text or as plain values: the benchmark's string ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``, what its API
     prints (``Structure(4 nodes with |op~0|+...)``) or returns (three lists of (operation, source)), six indices of
     :data:`OPERATIONS` in ``[...]``, for :data:`EDGES`, and NASLib's six indices in ``(...)``, for its own orders. In
-    front of a text of indices ``naslib:`` or ``nats:`` says whose they are, whatever brackets they have. White space and
-    a pair of quotes around a text are left out. Raises :class:`GenotypeError` naming the place that is wrong.
+    front of a text of indices ``naslib:`` or ``nats:`` says whose they are, whatever brackets they have. White space
+    and a pair of quotes around a text are left out. Raises :class:`GenotypeError` naming the place that is wrong.
     """
     if isinstance(value, Architecture):
         return value, "an architecture"

@@ -125,9 +125,9 @@ class DartsSpace:
         return count_operations(distinct_stages(architecture))
 
     @staticmethod
-    def draw(architecture: Architecture, folder: Path, name: str) -> None:
-        """A picture of the normal and the reduction cell, of each stage where stages differ."""
-        draw_cells(architecture, folder, name)
+    def draw(architecture: Architecture, folder: Path, name: str) -> list[Path]:
+        """A picture of the normal and the reduction cell, of each stage where stages differ. Returns their paths."""
+        return draw_cells(architecture, folder, name)
 
     @staticmethod
     def to_strings(architecture: Sequence[Genotype]) -> dict[str, str]:
@@ -153,9 +153,7 @@ class DartsSpace:
 @torch.no_grad()
 def discretise_stages(stages: Iterable[StageAlphas]) -> Architecture:
     """The genotype that each stage's alphas prefer."""
-    return [
-        make_genotype(*(discretise(*alphas.cell(reduction)) for reduction in (False, True))) for alphas in stages
-    ]
+    return [make_genotype(*(discretise(*alphas.cell(reduction)) for reduction in (False, True))) for alphas in stages]
 
 
 def parse_architecture(entries: object, stages: int | None, source: str) -> Architecture:
@@ -191,17 +189,18 @@ def distinct_stages(architecture: Architecture) -> Architecture:
     return architecture[:1] if all(genotype == architecture[0] for genotype in architecture) else architecture
 
 
-def draw_cells(architecture: Architecture, folder: Path, name: str) -> None:
+def draw_cells(architecture: Architecture, folder: Path, name: str) -> list[Path]:
     """``folder/name_normal.png`` and ``folder/name_reduce.png``, with the stage's number where stages differ."""
-    distinct = distinct_stages(architecture)
+    distinct, written = distinct_stages(architecture), []
     for stage, genotype in enumerate(distinct):
         where = f"{name}_stage{stage}" if len(distinct) > 1 else name
-        draw_cell(genotype.normal, folder / f"{where}_normal")
-        draw_cell(genotype.reduce, folder / f"{where}_reduce")
+        written.append(draw_cell(genotype.normal, folder / f"{where}_normal"))
+        written.append(draw_cell(genotype.reduce, folder / f"{where}_reduce"))
+    return written
 
 
-def draw_cell(cell: Cell, path: Path) -> None:
+def draw_cell(cell: Cell, path: Path) -> Path:
     names = ["c_{k-2}", "c_{k-1}", *map(str, range(NODES))]
     edges = [(names[source], str(node), op) for node, chosen in enumerate(cell) for op, source in chosen]
     edges += [(str(node), "c_{k}", "") for node in range(NODES)]
-    draw_graph(path, edges, inputs=names[:2], output="c_{k}")
+    return draw_graph(path, edges, inputs=names[:2], output="c_{k}")

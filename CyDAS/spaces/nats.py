@@ -114,14 +114,14 @@ class NatsSpace:
         return {name: counts[name] for name in OPERATIONS}
 
     @staticmethod
-    def draw(architecture: Architecture, folder: Path, name: str) -> None:
-        """A picture of the cell; edges without an operation are left out."""
+    def draw(architecture: Architecture, folder: Path, name: str) -> list[Path]:
+        """A picture of the cell; edges without an operation are left out. Returns its path."""
         edges = [
             (str(source), str(target), operation)
             for (target, source), operation in zip(EDGES, architecture.operations, strict=True)
             if operation != "none"
         ]
-        draw_graph(folder / name, edges, inputs=["0"], output="3")
+        return [draw_graph(folder / name, edges, inputs=["0"], output="3")]
 
     @staticmethod
     def to_strings(architecture: Architecture) -> dict[str, str]:

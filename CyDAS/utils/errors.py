@@ -3,6 +3,8 @@
 import sys
 from collections.abc import Callable
 
+from CyDAS.utils.streams import BROKEN_PIPE, flush_output, is_broken_pipe, prepare_streams, say
+
 
 class CydasError(Exception):
     """Something the user can put right. Programs show it as one line and exit with code 2."""
@@ -20,17 +22,48 @@ class Stopped(Exception):
         self.signal = signal
 
 
-def run_program(main: Callable[[list[str] | None], None]) -> None:
-    """Run ``main`` as a command line program: a :class:`CydasError` becomes one line on stderr, exit code 2."""
+def run_program(main: Callable[[list[str] | None], None], lasting: bool = False) -> None:
+    """Run ``main`` as a command line program: a :class:`CydasError` becomes one line on stderr, exit code 2.
+
+    A reader of its output that goes away (``| head``) ends it without a word, with the shell's code for that.
+    ``lasting``: a program whose output can also be read elsewhere goes on, whatever becomes of its terminal.
+    """
+    prepare_streams(lasting)
+    try:
+        code = _code_of(main)
+    except OSError:
+        problem = flush_output()
+        if problem is None:  # it is of something else
+            raise
+        code = 0
+    else:
+        problem = flush_output()
+    if problem is not None and code == 0:
+        code = BROKEN_PIPE
+        if not is_broken_pipe(problem):
+            say(f"error: cannot write the output: {problem.strerror or problem}")
+            code = 2
+    if code:
+        sys.exit(code)
+
+
+def _code_of(main: Callable[[list[str] | None], None]) -> int:
+    """Run ``main`` and say why it ended. Returns the program's exit code."""
     try:
         main(None)
     except CydasError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        say(f"error: {error}")
+        return 2
     except Stopped as stop:
         if str(stop):  # the main process speaks for all
-            print(stop, file=sys.stderr)
-        sys.exit(128 + stop.signal)
+            say(stop)
+        return 128 + stop.signal
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        say("interrupted")
+        return 130
+    except SystemExit as end:  # of argparse above all
+        if end.code is not None and not isinstance(end.code, int):
+            say(end.code)
+            return 1
+        return end.code or 0
+    return 0

@@ -101,15 +101,13 @@ class NatsTable:
     def _from_rows(cls, rows: list[list[str]], path: Path) -> "NatsTable":
         header = rows[0] if rows else []
         for name in COLUMNS:
-            if header.count(name) != 1:
-                raise CydasError(f"table {path}: the column {name} {'is missing' if name not in header else 'is twice'}")
+            if (count := header.count(name)) != 1:
+                raise CydasError(f"table {path}: the column {name} is {'there twice' if count else 'missing'}")
         place = {name: header.index(name) for name in COLUMNS}
         names, numbers = (*FIGURES, *COSTS), []
         for number, row in enumerate(rows[1:]):
             if len(row) != len(header) or row[place["index"]] != str(number):
-                raise CydasError(
-                    f"table {path}, row {number}: {len(header)} columns and index {number} are expected"
-                )
+                raise CydasError(f"table {path}, row {number}: {len(header)} columns and index {number} are expected")
             values = [row[place[name]] for name in names]
             if not NUMBERS.fullmatch(",".join(values)):  # in one go: Python is slow over 15 fields of each row
                 wrong = next(name for name in names if not NUMBER.fullmatch(row[place[name]]))
