@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from CyDAS.utils.streams import BROKEN_PIPE, flush_output, is_broken_pipe, prepare_streams, say
+from CyDAS.utils.streams import BROKEN_PIPE, is_broken_pipe, output_problem, own_streams, say
 
 
 class CydasError(Exception):
@@ -28,21 +28,21 @@ def run_program(main: Callable[[list[str] | None], None], lasting: bool = False)
     A reader of its output that goes away (``| head``) ends it without a word, with the shell's code for that.
     ``lasting``: a program whose output can also be read elsewhere goes on, whatever becomes of its terminal.
     """
-    prepare_streams(lasting)
-    try:
-        code = _code_of(main)
-    except OSError:
-        problem = flush_output()
-        if problem is None:  # it is of something else
-            raise
-        code = 0
-    else:
-        problem = flush_output()
-    if problem is not None and code == 0:
-        code = BROKEN_PIPE
-        if not is_broken_pipe(problem):
-            say(f"error: cannot write the output: {problem.strerror or problem}")
-            code = 2
+    with own_streams(lasting):
+        try:
+            code = _code_of(main)
+        except OSError:
+            problem = output_problem()
+            if problem is None:  # it is of something else
+                raise
+            code = 0
+        else:
+            problem = output_problem()
+        if problem is not None and code == 0:
+            code = BROKEN_PIPE
+            if not is_broken_pipe(problem):
+                say(f"error: cannot write the output: {problem.strerror or problem}")
+                code = 2
     if code:
         sys.exit(code)
 

@@ -15,8 +15,8 @@ _dot_is_missing = False
 def draw_graph(path: Path, edges: Sequence[tuple[str, str, str]], inputs: Sequence[str], output: str) -> Path:
     """Write ``path``.png from (from, to, label) edges, and its source ``path``.gv beside it. Returns the former.
 
-    Where the ``dot`` program is missing, the source alone is kept and returned; one warning says so. Raises :class:`CydasError`
-    where the files cannot be written.
+    Where the ``dot`` program is missing, the source alone is kept and returned; one warning says so. Raises
+    :class:`CydasError` where the files cannot be written.
     """
     global _dot_is_missing
     graph = graphviz.Digraph(format="png", graph_attr={"rankdir": "LR"}, edge_attr={"fontsize": "18"})

@@ -4,70 +4,70 @@ import errno
 import io
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 #: What the shell gives for a program that SIGPIPE ended.
 BROKEN_PIPE = 141
 
 
-class _Lasting(io.FileIO):
-    """A file descriptor for a program that must go on: once it cannot be written, what is written there is dropped."""
+class _Watched(io.FileIO):
+    """A file descriptor that remembers why it could not be written.
 
-    _works = True
+    ``lasting``: that is no error then, and what is written there from then on is dropped.
+    """
+
+    problem: OSError | None = None
+
+    def __init__(self, descriptor: int, lasting: bool):
+        super().__init__(descriptor, "w", closefd=False)
+        self.lasting = lasting
 
     def write(self, data) -> int:
-        if self._works:
+        if self.problem is None:
             try:
                 return super().write(data)
-            except OSError:
-                self._works = False
+            except OSError as error:
+                self.problem = error
+                if not self.lasting:
+                    raise
         return memoryview(data).nbytes
 
 
-def prepare_streams(lasting: bool) -> None:
-    """Give the program both streams, and let them take any text, escaped where need be.
+@contextmanager
+def own_streams(lasting: bool) -> Iterator[None]:
+    """Standard output and error that exist, take any text, escaped where need be, and are watched.
 
     ``lasting``: writing to them never fails, whatever becomes of the terminal, the pipe or the disk behind them.
     """
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is None:  # closed by whoever started the program
-            stream = open(os.devnull, "w")
-        elif lasting and (descriptor := _descriptor(stream)) is not None:
-            stream.flush()
-            buffer = io.BufferedWriter(_Lasting(descriptor, "w", closefd=False))
-            stream = io.TextIOWrapper(buffer, stream.encoding, line_buffering=stream.line_buffering)
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-        setattr(sys, name, stream)
-
-
-def _descriptor(stream) -> int | None:
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (_own(stream, lasting) for stream in before)
     try:
-        return stream.fileno()
-    except (OSError, AttributeError, ValueError):
-        return None
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
 
 
-def flush_output() -> OSError | None:
-    """Write out what is left in standard output; why it cannot be, where it cannot.
+def _own(stream, lasting: bool):
+    if stream is None:  # closed by whoever started the program
+        return open(os.devnull, "w")
+    try:
+        stream.flush()
+        raw = _Watched(stream.fileno(), lasting)
+    except (OSError, AttributeError, ValueError):  # no file of the system: a test's, a notebook's
+        return stream
+    at_once = stream.line_buffering or stream.write_through
+    return io.TextIOWrapper(io.BufferedWriter(raw), stream.encoding, "backslashreplace", line_buffering=at_once)
 
-    A buffer keeps what could not be written: asked again, it gives the same reason. Python would ask it when the
-    program ends, so that it is given up here.
-    """
+
+def output_problem() -> OSError | None:
+    """Write out what is left in standard output; why this, or something before it, could not be written."""
     try:
         sys.stdout.flush()
     except OSError as error:
-        _give_up(sys.stdout)
         return error
-    return None
-
-
-def _give_up(stream) -> None:
-    descriptor = _descriptor(stream)
-    if descriptor is not None:
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, descriptor)
-        os.close(nothing)
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    return raw.problem if isinstance(raw, _Watched) and not raw.lasting else None
 
 
 def is_broken_pipe(error: OSError) -> bool:
@@ -76,8 +76,8 @@ def is_broken_pipe(error: OSError) -> bool:
 
 def say(text: object) -> None:
     """One line on standard error, control characters escaped; nothing where nobody can read it."""
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(text))
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
     try:
         print(line, file=sys.stderr, flush=True)
     except OSError:
-        _give_up(sys.stderr)
+        pass
