@@ -177,7 +177,9 @@ class FoundNetworkConfig(CommonConfig):
 class RetrainConfig(FoundNetworkConfig, TrainingConfig):
     """Flags of ``retrain.py``."""
 
-    cell_file: Path | None = flag(None, "genotype to train (default: OUTPUT_DIR/search/NAME/genotype.json)")
+    cell_file: Path | None = flag(
+        None, "genotype to train, FILE or FILE::NAME (default: OUTPUT_DIR/search/NAME/genotype.json)"
+    )
     resume_name: str = flag("retrain_resume.pth.tar", "checkpoint of --resume: a path, or a file in the run's folder")
     lr: float = flag(0.025, "learning rate (SGD, cosine to 0)", above=0)
     momentum: float = flag(0.9, "momentum of SGD", at_least=0, below=1)
@@ -214,7 +216,9 @@ class EvaluationConfig(FoundNetworkConfig):
     """Flags of ``test.py``. What a CyDAS checkpoint says of its network and data needs no flag."""
 
     batch_size: int = flag(128, "images per step and process", at_least=1)
-    cell_file: Path | None = flag(None, "genotype of the network (default: what the checkpoint says)")
+    cell_file: Path | None = flag(
+        None, "genotype of the network, FILE or FILE::NAME (default: what the checkpoint says)"
+    )
     resume: bool = flag(True, "load the checkpoint --resume_name; always on, since a test needs one")
     resume_name: str = flag("last.pth.tar", "checkpoint to test: a path, or a file in OUTPUT_DIR/retrain/NAME")
     fuse: bool = flag(True, "fold batch norms into the convolutions before them")
