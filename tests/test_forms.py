@@ -318,7 +318,8 @@ def test_all_forms_of_all_architectures_are_the_same():
         assert {parse_architecture(form) for form in forms} == {architecture}
 
 
-def test_the_best_one_in_all_forms_says_how_it_was_read():
+def test_how_it_was_read_is_said():
+    assert read_architecture(LISTS.format(0)) == (Architecture(("none",) * 6), "the API's lists")
     assert read_architecture("[3, 3, 3, 1, 3, 2]") == (parse_architecture(BEST), "indices in the benchmark's order")
     assert read_architecture("(2, 2, 0, 2, 2, 3)") == (parse_architecture(BEST), "NASLib's indices, in its own orders")
 
@@ -330,6 +331,10 @@ LENIENT = [
     "Structure([0,0,0,0,0,0])", "Structure(", f"Structure(5 nodes with {BEST})", f"naslib:{BEST}", f"'{BEST}\"",
     BEST.replace("~0", "~٠"), BEST.replace("~0", "~00"), BEST.replace("+", " + "), BEST.upper(), BEST + "+", BEST[1:],
 ]  # fmt: skip
+
+
+LISTS = "[[('none',{})],[('none',0),('none',1)],[('none',0),('none',1),('none',2)]]"
+LENIENT += [LISTS.format(number) for number in ("+0", "-0", "0x0", "0_0", "0.0", "'0'", "1", "False")]
 
 
 @pytest.mark.parametrize("text", LENIENT)
