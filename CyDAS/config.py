@@ -205,7 +205,9 @@ class FoundNetworkConfig(CommonConfig):
 class RetrainConfig(FoundNetworkConfig, TrainingConfig):
     """Flags of ``retrain.py``."""
 
-    cell_file: Path | None = flag(None, "genotype to train (default: OUTPUT_DIR/search/NAME/genotype.json)")
+    cell_file: Path | None = flag(
+        None, "genotype to train, FILE or FILE::NAME (default: OUTPUT_DIR/search/NAME/genotype.json)"
+    )
     resume_name: str = flag(
         "retrain_resume.pth.tar", "checkpoint of --resume: a file in the run's folder or, where none is there, a path"
     )
@@ -246,7 +248,9 @@ class EvaluationConfig(FoundNetworkConfig):
     """Flags of ``test.py``. What a CyDAS checkpoint says of its network and data needs no flag."""
 
     batch_size: int = flag(128, "images per step and process", at_least=1)
-    cell_file: Path | None = flag(None, "genotype of the network (default: what the checkpoint says)")
+    cell_file: Path | None = flag(
+        None, "genotype of the network, FILE or FILE::NAME (default: what the checkpoint says)"
+    )
     resume: bool = flag(True, "load the checkpoint --resume_name; always on, since a test needs one")
     resume_name: str = flag(
         "last.pth.tar", "checkpoint to test: a file in OUTPUT_DIR/retrain/NAME or, where none is there, a path"

@@ -110,7 +110,8 @@ def retrain_once(
                 run.seed_everything(config.seed + process.rank)  # from here on the processes' choices differ
             train_all(training, config, (train, test), data.n_classes, keeper, content)
             if process.is_main:
-                report(training, folder, {"parameters": bare, "macs": macs, "about": about}, log)
+                found = {"parameters": bare, "macs": macs, "genotype": content["genotype"], "about": about}
+                report(training, folder, found, log)
             keeper.finish()
 
 
@@ -210,7 +211,7 @@ def report(training: Training, folder: Path, about: dict[str, Any], log: RunLog)
 
 
 def run_main() -> None:
-    run_program(main)
+    run_program(main, lasting=True)
 
 
 if __name__ == "__main__":

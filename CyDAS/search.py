@@ -190,7 +190,7 @@ def resume(search: CyclicSearch, content: dict, path: Path, process: Process) ->
 
 
 def run_main() -> None:
-    run_program(main)
+    run_program(main, lasting=True)
 
 
 if __name__ == "__main__":

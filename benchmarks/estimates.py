@@ -14,6 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.speed import record
+from CyDAS.utils.errors import CydasError, run_program
 from CyDAS.utils.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,14 +42,17 @@ def run(flags: str, cifar: Path, *more: str) -> tuple[str, float, float]:
     text = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, text
+    if process.returncode:
+        raise CydasError(
+            f"{' '.join(map(str, command[1:]))} ended with code {process.returncode}; what it said is above"
+        )
     return text, time.perf_counter() - start, usage.ru_maxrss / 1024
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cifar", type=Path, default=ROOT / "experiments/data", help="folder that holds CIFAR-10")
-    cifar = parser.parse_args().cifar.resolve()
+    cifar = parser.parse_args(arguments).cifar.resolve()
     results = {}
     for name, flags in RUNS.items():
         dry, dry_seconds, _ = run(flags, cifar, "--dry_run")
@@ -68,4 +72,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

@@ -32,8 +32,9 @@ import torch
 from benchmarks.speed import record
 from CyDAS.utils import checkpoint as checkpoints
 from CyDAS.utils.checkpoint import load_checkpoint
-from CyDAS.utils.errors import CydasError
+from CyDAS.utils.errors import CydasError, run_program
 from CyDAS.utils.files import previous, write_json
+from CyDAS.utils.numbers import whole_number
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMON = "--space nats --cells_per_stage 1 --init_channels 4 --image_size 8 --device cpu --threads 1 --name run"
@@ -106,9 +107,7 @@ def child(kind: str, hook: str, arguments: list[str]) -> None:
         from CyDAS.search import main
     else:
         from CyDAS.retrain import main
-    from CyDAS.utils.errors import run_program
-
-    run_program(lambda _: main(arguments))
+    main(arguments)
 
 
 def alike(a: Any, b: Any) -> bool:
@@ -231,13 +230,15 @@ def damaged(runs: Runs, kind: str, chance: random.Random) -> list[bool]:
     return survived
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=20, help="runs of each program that are killed (default: 20)")
+    parser.add_argument(
+        "--kills", type=whole_number, metavar="N", default=20, help="runs of each program that are killed (default: 20)"
+    )
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/faults.json")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("arguments", nargs="*", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.child:
         child(*options.child, options.arguments)
         return
@@ -257,7 +258,8 @@ def main() -> None:
         for kind in FLAGS:
             start = time.monotonic()
             code, errors = runs.finish(kind, "undisturbed")
-            assert code == 0, errors
+            if code:
+                raise CydasError(f"the undisturbed {kind} ended with code {code}: {errors[-300:]}")
             lines = (runs.place(kind, "undisturbed") / f"{kind}.log").read_text().splitlines()
             first, last = (datetime.strptime(lines[i].split(",")[0], "%Y-%m-%d %H:%M:%S") for i in (0, -1))
             seconds = max(1.0, (last - first).total_seconds())
@@ -280,4 +282,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

@@ -34,8 +34,9 @@ from torchvision.transforms import v2
 
 from CyDAS.data.images import Prepare, decode, growth_limit
 from CyDAS.data.pixel_range import ToUnit
-from CyDAS.utils.errors import CydasError
+from CyDAS.utils.errors import CydasError, run_program
 from CyDAS.utils.files import write_json
+from CyDAS.utils.numbers import whole_number
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = 16
@@ -214,26 +215,27 @@ def try_format(kind: str, tries: int) -> tuple[Counter, list[str], float]:
     return counts, lost, peak
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     from benchmarks.speed import record
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tries", type=int, default=2000, help="mutations of each format (default: 2000)")
     parser.add_argument(
-        "--only", nargs="+", metavar="FORMAT", default=list(good_files()), help="formats (default: all)"
+        "--tries", type=whole_number, metavar="N", default=2000, help="mutations of each format (default: 2000)"
     )
+    kinds = list(good_files())
+    parser.add_argument("--only", nargs="+", choices=kinds, default=kinds, help="formats (default: all)")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/fuzz_images.json")
-    arguments = parser.parse_args()
+    options = parser.parse_args(arguments)
     results, failures = {}, []
     print("format | tried | read | refused | lost")
-    for kind in arguments.only:
-        counts, lost, peak = try_format(kind, arguments.tries)
+    for kind in options.only:
+        counts, lost, peak = try_format(kind, options.tries)
         results[kind] = {"tried": counts.total(), **{key: counts[key] for key in OUTCOMES}, "peak_mb": round(peak)}
         print(kind, *list(results[kind].values())[:4], f"(peak {peak:.0f} MB)", sep=" | ", flush=True)
         failures += lost
     print(*failures, sep="\n")
-    write_json(arguments.output, record() | {"pillow": PIL.__version__, "images": results, "lost": failures})
+    write_json(options.output, record() | {"pillow": PIL.__version__, "images": results, "lost": failures})
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

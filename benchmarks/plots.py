@@ -4,14 +4,21 @@ python benchmarks/plots.py speed                        # docs/pictures/speed.pn
 python benchmarks/plots.py nats SUMMARY.json ...        # docs/pictures/nats.png; each the summary of one --seeds run
 """
 
+from __future__ import annotations
+
 import argparse
-import json
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import matplotlib
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+from CyDAS.utils.checkpoint import refusing
+from CyDAS.utils.errors import CydasError, run_program
+from CyDAS.utils.files import read_json, write_atomically
+
+if TYPE_CHECKING:
+    import matplotlib.pyplot as plt
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = ROOT / "docs/pictures"
@@ -24,7 +31,7 @@ SIDES = {
 
 def speed(results: Path) -> Path:
     """Seconds of the search network's forward and backward against batch size, channels and threads."""
-    cases = json.loads(results.read_text())["results"]
+    cases = read_json(results, "results")["results"]
     rows = {
         "batch size (16 channels)": {
             8: "supernet_batch_8", 16: "supernet", 32: "supernet_batch_32", 64: "supernet_batch_64",
@@ -32,7 +39,7 @@ def speed(results: Path) -> Path:
         "channels (batch 16)": {8: "supernet_channels_8", 16: "supernet", 32: "supernet_channels_32"},
         "threads (16 channels, batch 16)": {1: "supernet_1_thread", 2: "supernet"},
     }  # fmt: skip
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3.4), sharey=True)
+    figure, axes = subplots(1, 3, figsize=(11, 3.4), sharey=True)
     for axis, (label, names) in zip(axes, rows.items(), strict=True):
         for side, (colour, name) in SIDES.items():
             seconds = [cases[case]["median_seconds"][side] for case in names.values()]
@@ -46,9 +53,9 @@ def speed(results: Path) -> Path:
 
 def nats(summaries: list[Path]) -> Path:
     """CIFAR-10 test accuracy of the current cell over the rounds, one line a seed, one panel a run."""
-    figure, axes = plt.subplots(1, len(summaries), figsize=(5.5 * len(summaries), 3.8), squeeze=False, sharey=True)
+    figure, axes = subplots(1, len(summaries), figsize=(5.5 * len(summaries), 3.8), squeeze=False, sharey=True)
     for axis, path in zip(axes[0], summaries, strict=True):
-        for seed, result in json.loads(path.read_text())["seeds"].items():
+        for seed, result in read_json(path, "summary")["seeds"].items():
             points = [(r["round"], r["benchmark"]["accuracies"]["cifar10_test"]) for r in result["trajectory"]]
             axis.plot(*zip(*points, strict=True), linewidth=1.2, label=f"seed {seed}")
         axis.set(title=path.name.removesuffix("-seeds.json"), xlabel="round", ylim=(50, 95.5))
@@ -58,23 +65,36 @@ def nats(summaries: list[Path]) -> Path:
     return save(figure, "nats.png")
 
 
+def subplots(*shape: int, **options) -> tuple[plt.Figure, plt.Axes]:
+    """Matplotlib's, for files alone. Raises :class:`CydasError` where matplotlib is missing."""
+    try:
+        import matplotlib
+    except ImportError:
+        raise CydasError("the pictures need matplotlib: pip install matplotlib") from None
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(*shape, **options)
+
+
 def save(figure: plt.Figure, name: str) -> Path:
-    PICTURES.mkdir(parents=True, exist_ok=True)
     figure.tight_layout()
-    figure.savefig(PICTURES / name, dpi=110, metadata={"Software": None})
+    options = {"dpi": 110, "format": "png", "metadata": {"Software": None}}
+    write_atomically(PICTURES / name, lambda beside: figure.savefig(beside, **options))
     return PICTURES / name
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("picture", choices=("speed", "nats"))
-    parser.add_argument("files", nargs="*", type=Path)
-    arguments = parser.parse_args()
-    if arguments.picture == "nats" and not arguments.files:
+    parser.add_argument("files", nargs="*", type=Path, help="of nats: the summaries NAME-seeds.json")
+    options = parser.parse_args(arguments)
+    if options.picture == "nats" and not options.files:
         parser.error("nats takes the summaries of --seeds runs that had --nats_table")
     default = ROOT / "benchmarks/results/speed.json"
-    print(speed(default) if arguments.picture == "speed" else nats(arguments.files))
+    with refusing(f"{options.picture}: not the results that this picture shows"):
+        print(speed(default) if options.picture == "speed" else nats(options.files))
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

@@ -29,6 +29,7 @@ from CyDAS.models.layout import Layout
 from CyDAS.models.nasnet import RetrainNetwork
 from CyDAS.spaces import DartsSpace, load_architecture
 from CyDAS.utils.distributed import start_process, stop_process
+from CyDAS.utils.errors import CydasError, run_program
 from CyDAS.utils.files import write_json
 from CyDAS.utils.profile import count_macs, count_parameters
 
@@ -76,7 +77,9 @@ def run(name: str, processes: int, threads: int) -> dict[str, float]:
         out = Path(folder) / "result.json"
         start = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"] if processes > 1 else []
         command = [sys.executable, *start, __file__, "--child", name, str(threads), str(out)]
-        subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": str(threads)}, cwd=ROOT)
+        code = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": str(threads)}, cwd=ROOT).returncode
+        if code:
+            raise CydasError(f"{name} in {processes} process(es) ended with code {code}; what it said is above")
         return json.loads(out.read_text())
 
 
@@ -98,12 +101,12 @@ def exchanged() -> dict[str, dict[str, float]]:
     return {"megabytes": {name: 4 * n / 1e6 for name, n in parameters.items()}, "macs_per_image": macs}
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.child:
-        name, threads, out = arguments.child
+    options = parser.parse_args(arguments)
+    if options.child:
+        name, threads, out = options.child
         torch.set_num_threads(int(threads))
         result = measure(name)
         if int(os.environ.get("RANK", 0)) == 0:
@@ -121,4 +124,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

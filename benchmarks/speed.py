@@ -11,7 +11,6 @@ for each side. Needs a quiet machine.
 
 import argparse
 import gc
-import json
 import os
 import platform
 import statistics
@@ -48,8 +47,11 @@ from CyDAS.models.nats import NatsLayout
 from CyDAS.models.nats_architecture import parse_architecture
 from CyDAS.spaces import DartsSpace, NatsSpace, load_architecture
 from CyDAS.utils import profile
+from CyDAS.utils.checkpoint import refusing
 from CyDAS.utils.distributed import Process
-from CyDAS.utils.files import write_json
+from CyDAS.utils.errors import CydasError, run_program
+from CyDAS.utils.files import read_json, write_json
+from CyDAS.utils.numbers import whole_number
 
 ROOT = Path(__file__).resolve().parents[1]
 CELL = ROOT / "CyDAS/cells/cifar_genotype.json"
@@ -340,31 +342,38 @@ def record() -> dict:
     return {"command": ["python", *sys.argv], "seed": 0, "machine": machine(), "date": date}
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", metavar="CASE", help="cases to measure (default: all)")
-    parser.add_argument("--repeats", type=int, default=7, help="timed turns of each side (default: 7)")
+    parser.add_argument(
+        "--repeats", type=whole_number, metavar="N", default=7, help="timed turns of each side (default: 7)"
+    )
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/speed.json")
     parser.add_argument("--memory", nargs=2, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.memory:
-        print_memory(*arguments.memory)
+    options = parser.parse_args(arguments)
+    if options.memory:
+        print_memory(*options.memory)
         return
-    results = (
-        json.loads(arguments.output.read_text())["results"] if arguments.only and arguments.output.exists() else {}
-    )
+    unknown = set(options.only or ()) - {case.name for case in cases()}
+    if unknown or not options.repeats:
+        what = f"no case {', '.join(sorted(unknown))}" if unknown else "--repeats must be at least 1"
+        raise CydasError(f"{what}; there are {', '.join(case.name for case in cases())}")
+    results = {}
+    if options.only and options.output.exists():
+        with refusing(f"{options.output} holds no results of this benchmark"):
+            results = dict(read_json(options.output, "results")["results"])
     idle = peak_memory("idle", "cydas")  # what Python and PyTorch take before anything is built
     for case in cases():
-        if arguments.only and case.name not in arguments.only:
+        if options.only and case.name not in options.only:
             continue
-        results[case.name] = result = measure(case, arguments.repeats)
+        results[case.name] = result = measure(case, options.repeats)
         median = ", ".join(f"{side} {value:.3f} s" for side, value in result["median_seconds"].items())
         print(f"{case.what}: {median}: {result['ratio']:.2f}x", flush=True)
         if memory := result.get("peak_mb"):
             print("    peak " + ", ".join(f"{side} {value:.0f} MB" for side, value in memory.items()), flush=True)
         gc.collect()
-        write_json(arguments.output, record() | {"results": results, "idle_mb": idle})
+        write_json(options.output, record() | {"results": results, "idle_mb": idle})
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

@@ -433,3 +433,14 @@ def test_what_can_only_be_a_mistake_is_an_error(tmp_path, program, flags, word):
 
 def test_the_data_sets_in_memory_are_those_without_folders():
     assert set(IN_MEMORY) == {"digits", "cifar10", "cifar100"}
+
+
+@pytest.mark.parametrize("value", ["1_0", "٣", "１", "1e1_0"])
+@pytest.mark.parametrize("flag", ["--epochs", "--lr"])
+def test_numbers_are_ascii_digits_without_underscores(flag, value, capsys):
+    with pytest.raises(SystemExit):
+        parse(RetrainConfig, "", [flag, value])
+    assert (
+        f"argument {flag}: invalid {'int' if flag == '--epochs' else 'float'} value: '{value}'"
+        in capsys.readouterr().err
+    )

@@ -1,15 +1,19 @@
-"""Genotypes: the discrete cells a search ends with, and the published string form of them."""
+"""Genotypes: the discrete cells a search ends with, and the strings that they are written as.
+
+Forms that are no string by themselves: :mod:`CyDAS.models.genotype_forms`.
+"""
 
 import ast
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from CyDAS.models.layout import NODES
 from CyDAS.models.operations import CHOOSABLE
+from CyDAS.utils.errors import GenotypeError
 
 Edge = tuple[str, int]  #: (operation, index of the state it is applied to)
 Cell = list[list[Edge]]  #: per node its two chosen edges, best first
@@ -18,8 +22,8 @@ Cell = list[list[Edge]]  #: per node its two chosen edges, best first
 MAX_LENGTH = 10_000
 
 
-class GenotypeError(ValueError):
-    """A genotype that cannot be a cell; the message says which place is wrong."""
+#: A part of a text that is no plain value.
+EXPRESSION = object()
 
 
 class Genotype(NamedTuple):
@@ -71,8 +75,10 @@ def count_operations(genotypes: Sequence[Genotype]) -> dict[str, int]:
 
 
 def parse_genotype(text: str) -> Genotype:
-    """Read ``Genotype(normal=[[('sep_conv_3x3', 0), ...], ...], normal_concat=range(2, 6), reduce=..., ...)``.
+    """Read ``Genotype(normal=[...], normal_concat=range(2, 6), reduce=[...], reduce_concat=range(2, 6))``.
 
+    A cell is a list of four nodes with two pairs each, as CDARTS writes it, or the flat list of these eight pairs, as
+    DARTS does: ``[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ...]``. The parts have names or come in this order.
     Nothing in the text is ever executed. Raises :class:`GenotypeError` naming the place that is wrong.
     """
     if not isinstance(text, str):
@@ -83,61 +89,120 @@ def parse_genotype(text: str) -> Genotype:
         node = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise GenotypeError(f"not a genotype: {error}") from None
-    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Genotype"):
+    if not is_genotype_call(node):
         raise GenotypeError("not of the form Genotype(normal=..., normal_concat=..., reduce=..., reduce_concat=...)")
-    if node.args:
-        raise GenotypeError("the four parts of a genotype are given by name")
-    parts = {keyword.arg: keyword.value for keyword in node.keywords}
-    if len(node.keywords) != len(Genotype._fields) or set(parts) != set(Genotype._fields):
-        given = ", ".join(str(keyword.arg) for keyword in node.keywords)
-        raise GenotypeError(f"a genotype has the parts {', '.join(Genotype._fields)}; here: {given}")
-    return Genotype(
-        **{name: (_concat if name.endswith("_concat") else _cell)(part, name) for name, part in parts.items()}
+    if len(node.args) > len(Genotype._fields) or (node.args and node.keywords):
+        raise GenotypeError("the four parts of a genotype are given by name, or all of them in order")
+    names = Genotype._fields[: len(node.args)] or [keyword.arg for keyword in node.keywords]
+    values = node.args or [keyword.value for keyword in node.keywords]
+    if len(set(names)) < len(names):
+        raise GenotypeError("the four parts of a genotype are given by name, each of them once")
+    return make_from_parts(dict(zip(names, map(_value, values), strict=True)))
+
+
+def is_genotype_call(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Genotype"
+
+
+def _value(node: ast.expr) -> Any:
+    """The plain value that is written there, or :data:`EXPRESSION`; a range of two numbers is one."""
+    if isinstance(node, ast.Constant):
+        return node.value
+    if isinstance(node, ast.List | ast.Tuple):
+        return [_value(item) for item in node.elts]
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
+        arguments = [_value(argument) for argument in node.args]
+        if node.func.id == "range" and [type(argument) for argument in arguments] == [int, int]:
+            return range(*arguments)
+        if node.func.id in ("list", "tuple") and len(arguments) == 1 and isinstance(arguments[0], list | range):
+            return arguments[0]
+    return EXPRESSION
+
+
+def make_from_parts(parts: dict[Any, Any]) -> Genotype:
+    """The genotype of four plain values. Raises :class:`GenotypeError` naming the place that is wrong."""
+    if set(parts) != set(Genotype._fields):
+        given = ", ".join(map(str, parts))
+        raise GenotypeError(f"a genotype has the parts {', '.join(Genotype._fields)}; here: {given[:200]}")
+    nodes = {name: _nodes(parts[name], name) for name in ("normal", "reduce")}
+    _check_nodes(nodes)
+    cells = {name: [_node(n, f"{name}, node {i}", i + 2) for i, n in enumerate(nodes[name])] for name in nodes}
+    concats = {f"{name}_concat": _concat(parts[f"{name}_concat"], f"{name}_concat") for name in nodes}
+    return Genotype(**cells, **concats)
+
+
+def _nodes(cell: Any, name: str) -> list[Any]:
+    """A cell's nodes, each with what stands in it; the flat form is cut into pairs of pairs."""
+    if not isinstance(cell, list | tuple):
+        raise GenotypeError(f"{name}: a list is expected")
+    flat = [entry for entry in cell if isinstance(entry, list | tuple) and entry and isinstance(entry[0], str)]
+    if not flat:
+        return list(cell)
+    if any(len(entry) == 3 for entry in flat):
+        raise GenotypeError(f"{name}: {_about_triples(flat)}")
+    if len(cell) % 2:
+        raise GenotypeError(f"{name}: {2 * NODES} pairs, two for each of {NODES} nodes, are expected, not {len(cell)}")
+    return [list(cell[start : start + 2]) for start in range(0, len(cell), 2)]
+
+
+def _about_triples(edges: Sequence[Any]) -> str:
+    """Why (operation, node, source) is not read: it is how cells are written whose nodes differ in their edges."""
+    degrees = Counter(edge[1] for edge in edges if len(edge) == 3 and type(edge[1]) is int)
+    counted = ", ".join(f"{degrees[node]} into node {node}" for node in range(2, 2 + NODES))
+    return (
+        f"edges as triples (operation, node, source), the form of FairDARTS, here {counted}: "
+        "each node of CyDAS's cells has two edges, written as pairs (operation, source)"
     )
 
 
-def _items(node: ast.expr, where: str, count: int) -> list[ast.expr]:
-    if not isinstance(node, ast.List | ast.Tuple):
+def _check_nodes(cells: dict[str, list[Any]]) -> None:
+    """Raise :class:`GenotypeError` where a cell has another number of nodes, naming also its unknown operations."""
+    for name, nodes in cells.items():
+        if len(nodes) != NODES:
+            edges = [edge for cell in cells.values() for node in cell if isinstance(node, list) for edge in node]
+            named = {e[0]: None for e in edges if isinstance(e, list | tuple) and e and isinstance(e[0], str)}
+            unknown = ", ".join(operation[:40] for operation in named if operation not in CHOOSABLE)
+            raise GenotypeError(
+                f"{name}: {NODES} entries are expected, not {len(nodes)}: CyDAS's cells have "
+                f"{_NUMBERS[NODES]} nodes, this one {_NUMBERS.get(len(nodes), len(nodes))}"
+                + (f"; nor are there operations {unknown[:200]}" if unknown else "")
+            )
+
+
+_NUMBERS = {0: "none", 1: "one", 2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven"}
+
+
+def _items(value: Any, where: str, count: int) -> Sequence[Any]:
+    if not isinstance(value, list | tuple):
         raise GenotypeError(f"{where}: a list is expected")
-    if len(node.elts) != count:
-        raise GenotypeError(f"{where}: {count} entries are expected, not {len(node.elts)}")
-    return node.elts
+    if len(value) != count:
+        raise GenotypeError(f"{where}: {count} entries are expected, not {len(value)}")
+    return value
 
 
-def _integer(node: ast.expr, where: str) -> int:
-    if not (isinstance(node, ast.Constant) and type(node.value) is int):
-        raise GenotypeError(f"{where}: a whole number is expected")
-    return node.value
+def _node(value: Any, where: str, states: int) -> list[Edge]:
+    return [
+        make_edge(*_items(entry, f"{where}, edge {index}", 2), f"{where}, edge {index}", states)
+        for index, entry in enumerate(_items(value, where, 2))
+    ]
 
 
-def _cell(part: ast.expr, name: str) -> Cell:
-    return [_node(entry, f"{name}, node {index}", index + 2) for index, entry in enumerate(_items(part, name, NODES))]
+def make_edge(operation: Any, source: Any, place: str, states: int) -> Edge:
+    """The edge of an operation and one of the ``states`` before its node. Raises :class:`GenotypeError`."""
+    if not (isinstance(operation, str) and operation in CHOOSABLE):
+        given = "an expression" if operation is EXPRESSION else repr(operation)[:60]
+        raise GenotypeError(f"{place}: {given} is not one of {', '.join(CHOOSABLE)}")
+    if type(source) is not int:
+        raise GenotypeError(f"{place}: a whole number is expected")
+    if not 0 <= source < states:
+        raise GenotypeError(f"{place}: state {source} does not exist before this node (0 to {states - 1} do)")
+    return operation, source
 
 
-def _node(part: ast.expr, where: str, states: int) -> list[Edge]:
-    edges = []
-    for index, entry in enumerate(_items(part, where, 2)):
-        place = f"{where}, edge {index}"
-        operation, source = _items(entry, place, 2)
-        if not (isinstance(operation, ast.Constant) and operation.value in CHOOSABLE):
-            given = repr(operation.value)[:60] if isinstance(operation, ast.Constant) else "an expression"
-            raise GenotypeError(f"{place}: {given} is not one of {', '.join(CHOOSABLE)}")
-        state = _integer(source, place)
-        if not 0 <= state < states:
-            raise GenotypeError(f"{place}: state {state} does not exist before this node (0 to {states - 1} do)")
-        edges.append((operation.value, state))
-    return edges
-
-
-def _concat(part: ast.expr, name: str) -> Sequence[int]:
+def _concat(value: Any, name: str) -> Sequence[int]:
     """``range(2, 6)`` or ``[2, 3, 4, 5]``: a cell always concatenates all of its nodes."""
-    if isinstance(part, ast.Call) and isinstance(part.func, ast.Name) and part.func.id == "range":
-        if part.keywords or len(part.args) != 2:
-            raise GenotypeError(f"{name}: range(2, {2 + NODES}) is expected")
-        first, end = (_integer(arg, name) for arg in part.args)
-        complete = (first, end) == (2, 2 + NODES)
-    else:
-        complete = [_integer(item, name) for item in _items(part, name, NODES)] == list(range(2, 2 + NODES))
-    if not complete:
+    whole = range(2, 2 + NODES)
+    given = list(value[: NODES + 1]) if isinstance(value, range | list | tuple) else []
+    if given != list(whole) or not all(type(node) is int for node in given):
         raise GenotypeError(f"{name}: a cell concatenates its nodes 2 to {1 + NODES}, in this order")
-    return range(2, 2 + NODES)
+    return whole

@@ -9,9 +9,9 @@ from typing import Any
 from CyDAS.config import CommonConfig
 from CyDAS.data import DataSet
 from CyDAS.spaces.darts import DartsSpace
+from CyDAS.spaces.files import read_entries
 from CyDAS.spaces.nats import NatsSpace
 from CyDAS.utils.errors import CydasError
-from CyDAS.utils.files import read_json
 
 #: The values of ``--space``.
 SPACES = {"darts": DartsSpace, "nats": NatsSpace}
@@ -23,20 +23,38 @@ def make_space(config: CommonConfig, data: DataSet) -> DartsSpace | NatsSpace:
 
 
 def load_architecture(path: Path, stages: int, space: str = "darts") -> Any:
-    """Read a genotype file of a space. Raises :class:`CydasError` for anything else."""
-    entries = read_json(path, "genotype file")
+    """Read a genotype file of a space, or ``FILE::NAME`` for one of several in it.
+
+    Raises :class:`CydasError` for anything else.
+    """
+    entries, source = read_entries(path), f"genotype file {path}"
     try:
-        return SPACES[space].parse(entries, stages, f"genotype file {path}")
+        return SPACES[space].parse(entries, stages, source)
     except CydasError:
         for other in SPACES.keys() - {space}:
-            if _is_of(other, entries, stages):
-                raise CydasError(f"genotype file {path} is of --space {other}, not of {space}") from None
+            if _is_of(other, entries):
+                raise CydasError(f"{source} is of --space {other}, not of {space}") from None
         raise
 
 
-def _is_of(space: str, entries: Any, stages: int) -> bool:
+def identify_architecture(path: Path) -> tuple[str, Any]:
+    """The space that a genotype file (or ``FILE::NAME``) is of, and its architecture with as many stages as it has.
+
+    Raises :class:`CydasError` where it is of none.
+    """
+    entries, problems = read_entries(path), {}
+    for space in SPACES:
+        try:
+            return space, SPACES[space].parse(entries, None, f"genotype file {path}")
+        except CydasError as error:
+            problems[space] = error
+    is_meant_for_nats = "|" in str(entries)[:100] or "nodes with" in str(entries)[:100]
+    raise problems["nats" if is_meant_for_nats else "darts"]
+
+
+def _is_of(space: str, entries: Any) -> bool:
     try:
-        SPACES[space].parse(entries, stages, "")
+        SPACES[space].parse(entries, None, "")
     except CydasError:
         return False
     return True

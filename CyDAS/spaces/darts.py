@@ -1,30 +1,29 @@
 """The DARTS cell space: what the cyclic search needs to know of it."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from CyDAS.config import FOLDER_PIXELS, CommonConfig
 from CyDAS.data import DataSet
 from CyDAS.models.genotype import (
     Cell,
     Genotype,
-    GenotypeError,
     count_operations,
     discretise,
     make_genotype,
-    parse_genotype,
 )
+from CyDAS.models.genotype_forms import is_cell, read_cell
 from CyDAS.models.heads import DistillationHead
 from CyDAS.models.joint import JOINT_OPTIONS, JointNetwork
 from CyDAS.models.layout import NODES, Layout, make_stem
 from CyDAS.models.nasnet import RetrainNetwork, make_evaluation_stages
 from CyDAS.models.operations import OPERATIONS, PARAMETER_FREE
-from CyDAS.models.supernet import ArchitectureParameters, make_search_stages
-from CyDAS.utils.errors import CydasError
+from CyDAS.models.supernet import ArchitectureParameters, StageAlphas, make_search_stages
+from CyDAS.utils.errors import CydasError, GenotypeError
 from CyDAS.utils.flags import some_of
 from CyDAS.utils.plot import draw_graph
 from CyDAS.utils.weights import check_finite
@@ -113,10 +112,7 @@ class DartsSpace:
     def discretise(self, joint: JointNetwork) -> Architecture:
         """The architecture that the search network now prefers. Raises :class:`CydasError` for alphas not finite."""
         check_finite(joint.super_layers_arch.state_dict(), "no cell can be read off the architecture parameters")
-        own = [
-            make_genotype(*(discretise(*alphas.cell(reduction)) for reduction in (False, True)))
-            for alphas in joint.super_layers_arch
-        ]
+        own = discretise_stages(joint.super_layers_arch)
         return own * self.layout.layer_num if self.repeat_cell else own
 
     def set_evaluation(self, joint: JointNetwork, architecture: Architecture) -> None:
@@ -148,9 +144,10 @@ class DartsSpace:
         """How often each operation stands in the cells; identical stages count once."""
         return count_operations(distinct_stages(architecture))
 
-    def draw(self, architecture: Architecture, folder: Path, name: str) -> None:
-        """A picture of the normal and the reduction cell, of each stage where stages differ."""
-        draw_cells(architecture, folder, name)
+    @staticmethod
+    def draw(architecture: Architecture, folder: Path, name: str) -> list[Path]:
+        """A picture of the normal and the reduction cell, of each stage where stages differ. Returns their paths."""
+        return draw_cells(architecture, folder, name)
 
     @staticmethod
     def to_strings(architecture: Sequence[Genotype]) -> dict[str, str]:
@@ -158,16 +155,38 @@ class DartsSpace:
         return {str(stage): repr(genotype) for stage, genotype in enumerate(architecture)}
 
     @staticmethod
-    def parse(entries: object, stages: int, source: str) -> Architecture:
-        """Read :meth:`to_strings`'s form. Raises :class:`CydasError` naming ``source`` and the stage that is wrong."""
+    def parse(entries: object, stages: int | None, source: str) -> Architecture:
+        """Read :meth:`to_strings`'s form, or one genotype for all stages in any form that :func:`read_cell` reads.
+
+        Raises :class:`CydasError` naming ``source`` and the stage that is wrong.
+        """
         return parse_architecture(entries, stages, source)
 
+    @staticmethod
+    def preferred(alphas: dict[str, Tensor]) -> Architecture:
+        """What the state dict of a search's architecture parameters prefers. Raises ``RuntimeError`` for another."""
+        own = nn.ModuleList(StageAlphas(True, True) for _ in {key.partition(".")[0] for key in alphas})
+        own.load_state_dict(alphas)
+        return discretise_stages(own)
 
-def parse_architecture(entries: object, stages: int, source: str) -> Architecture:
+
+@torch.no_grad()
+def discretise_stages(stages: Iterable[StageAlphas]) -> Architecture:
+    """The genotype that each stage's alphas prefer."""
+    return [make_genotype(*(discretise(*alphas.cell(reduction)) for reduction in (False, True))) for alphas in stages]
+
+
+def parse_architecture(entries: object, stages: int | None, source: str) -> Architecture:
     """Read ``{"0": "Genotype(...)", ...}``. Cells that are alike in all stages fit networks of any number of stages.
 
-    Raises :class:`CydasError` naming ``source`` and the stage that is wrong.
+    ``stages``: of the network; None takes those that there are. Raises :class:`CydasError` naming ``source`` and the
+    stage that is wrong.
     """
+    if is_cell(entries):
+        try:
+            return [read_cell(entries)] * (stages or 1)
+        except GenotypeError as error:
+            raise CydasError(f"{source}: {error}") from None
     if not isinstance(entries, dict) or not entries:
         raise CydasError(f'{source}: one genotype per stage is expected, {{"0": "Genotype(...)", ...}}')
     if set(entries) != {str(stage) for stage in range(len(entries))}:
@@ -175,10 +194,10 @@ def parse_architecture(entries: object, stages: int, source: str) -> Architectur
     architecture = []
     for stage in range(len(entries)):
         try:
-            architecture.append(parse_genotype(entries[str(stage)]))
+            architecture.append(read_cell(entries[str(stage)]))
         except GenotypeError as error:
             raise CydasError(f"{source}, stage {stage}: {error}") from None
-    if len(architecture) == stages:
+    if stages is None or len(architecture) == stages:
         return architecture
     if all(genotype == architecture[0] for genotype in architecture):
         return architecture[:1] * stages
@@ -190,17 +209,18 @@ def distinct_stages(architecture: Architecture) -> Architecture:
     return architecture[:1] if all(genotype == architecture[0] for genotype in architecture) else architecture
 
 
-def draw_cells(architecture: Architecture, folder: Path, name: str) -> None:
+def draw_cells(architecture: Architecture, folder: Path, name: str) -> list[Path]:
     """``folder/name_normal.png`` and ``folder/name_reduce.png``, with the stage's number where stages differ."""
-    distinct = distinct_stages(architecture)
+    distinct, written = distinct_stages(architecture), []
     for stage, genotype in enumerate(distinct):
         where = f"{name}_stage{stage}" if len(distinct) > 1 else name
-        draw_cell(genotype.normal, folder / f"{where}_normal")
-        draw_cell(genotype.reduce, folder / f"{where}_reduce")
+        written.append(draw_cell(genotype.normal, folder / f"{where}_normal"))
+        written.append(draw_cell(genotype.reduce, folder / f"{where}_reduce"))
+    return written
 
 
-def draw_cell(cell: Cell, path: Path) -> None:
+def draw_cell(cell: Cell, path: Path) -> Path:
     names = ["c_{k-2}", "c_{k-1}", *map(str, range(NODES))]
     edges = [(names[source], str(node), op) for node, chosen in enumerate(cell) for op, source in chosen]
     edges += [(str(node), "c_{k}", "") for node in range(NODES)]
-    draw_graph(path, edges, inputs=names[:2], output="c_{k}")
+    return draw_graph(path, edges, inputs=names[:2], output="c_{k}")

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from CyDAS.config import CommonConfig
 from CyDAS.data import DataSet
-from CyDAS.models.genotype import GenotypeError
 from CyDAS.models.heads import DistillationHead
 from CyDAS.models.joint import JOINT_OPTIONS, JointNetwork
 from CyDAS.models.nats import (
@@ -23,7 +22,7 @@ from CyDAS.models.nats import (
     make_stages,
 )
 from CyDAS.models.nats_architecture import EDGES, OPERATIONS, Architecture, parse_architecture
-from CyDAS.utils.errors import CydasError
+from CyDAS.utils.errors import CydasError, GenotypeError
 from CyDAS.utils.flags import some_of
 from CyDAS.utils.plot import draw_graph
 from CyDAS.utils.weights import check_finite
@@ -92,8 +91,7 @@ class NatsSpace:
         Raises :class:`CydasError` for alphas that are not finite.
         """
         check_finite(joint.super_layers_arch.state_dict(), "no cell can be read off the architecture parameters")
-        best = joint.super_layers_arch.alpha.argmax(dim=1).tolist()
-        return Architecture(tuple(OPERATIONS[column] for column in best))
+        return best_operations(joint.super_layers_arch.alpha)
 
     def set_evaluation(self, joint: JointNetwork, architecture: Architecture) -> None:
         """Give the joint network a freshly initialised evaluation network of this architecture."""
@@ -120,14 +118,15 @@ class NatsSpace:
         counts = Counter(architecture.operations)
         return {name: counts[name] for name in OPERATIONS}
 
-    def draw(self, architecture: Architecture, folder: Path, name: str) -> None:
-        """A picture of the cell; edges without an operation are left out."""
+    @staticmethod
+    def draw(architecture: Architecture, folder: Path, name: str) -> list[Path]:
+        """A picture of the cell; edges without an operation are left out. Returns its path."""
         edges = [
             (str(source), str(target), operation)
             for (target, source), operation in zip(EDGES, architecture.operations, strict=True)
             if operation != "none"
         ]
-        draw_graph(folder / name, edges, inputs=["0"], output="3")
+        return [draw_graph(folder / name, edges, inputs=["0"], output="3")]
 
     @staticmethod
     def to_strings(architecture: Architecture) -> dict[str, str]:
@@ -135,8 +134,11 @@ class NatsSpace:
         return {"0": str(architecture)}
 
     @staticmethod
-    def parse(entries: object, stages: int, source: str) -> Architecture:
-        """Read ``{"0": "|op~0|+..."}`` or the bare string. Raises :class:`CydasError` naming ``source``."""
+    def parse(entries: object, stages: int | None, source: str) -> Architecture:
+        """Read ``{"0": "|op~0|+..."}`` or the bare architecture, in any form that the field writes.
+
+        Raises :class:`CydasError` naming ``source``.
+        """
         if isinstance(entries, dict):
             if list(entries) != ["0"]:
                 raise CydasError(f'{source}: one architecture is expected, {{"0": "|nor_conv_3x3~0|+..."}}')
@@ -145,3 +147,15 @@ class NatsSpace:
             return parse_architecture(entries)
         except GenotypeError as error:
             raise CydasError(f"{source}: {error}") from None
+
+    @staticmethod
+    def preferred(alphas: dict[str, Tensor]) -> Architecture:
+        """What the state dict of a search's architecture parameters prefers. Raises ``RuntimeError`` for another."""
+        own = ArchitectureParameters()
+        own.load_state_dict(alphas)
+        return best_operations(own.alpha)
+
+
+def best_operations(alpha: Tensor) -> Architecture:
+    """Each edge's best operation. ``alpha``: [6, 5]."""
+    return Architecture(tuple(OPERATIONS[column] for column in alpha.argmax(dim=1).tolist()))

@@ -23,6 +23,8 @@ def write_atomically(
     ``keep``: the old one is kept as :func:`previous`. Raises :class:`CydasError` where the file cannot be written; an
     earlier file at ``path`` is then still whole.
     """
+    if not path.name or "\0" in str(path):
+        raise CydasError(f"cannot write {str(path)!r}: that is no name of a file")
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

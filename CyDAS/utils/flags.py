@@ -3,7 +3,7 @@
 import argparse
 import math
 import operator
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import MISSING, asdict, field, fields
 from pathlib import Path
 from types import UnionType
@@ -108,10 +108,24 @@ def _add_flag(parser: argparse.ArgumentParser, item, hint) -> None:
         options = {"action": argparse.BooleanOptionalAction}
     else:
         text += "" if optional else f" (default: {item.default})"
-        options = {"type": kind, "choices": item.metadata["choices"]}
+        options = {"type": _as_written(kind), "choices": item.metadata["choices"]}
         if item.metadata["choices"] is None:
             options["metavar"] = {Path: "PATH", str: "TEXT", int: "N", float: "X"}[kind]
         if many:
             options["nargs"] = "+"
     # A flag that is not given leaves no trace, so that the set of given flags can be told.
     parser.add_argument(f"--{item.name}", help=text.replace("%", "%%"), default=argparse.SUPPRESS, **options)
+
+
+def _as_written(kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    """``kind``; numbers without what Python takes beyond the usual: 1_000, digits of other scripts."""
+    if kind not in (int, float):
+        return kind
+
+    def number(text: str) -> Any:
+        if "_" in text or not text.isascii():
+            raise ValueError(text)
+        return kind(text)
+
+    number.__name__ = kind.__name__  # what argparse calls a value of the wrong kind
+    return number

@@ -26,7 +26,10 @@ def export(official: Path, target: Path) -> int:
     try:
         api = _open_official(official)
         rows = [_official_row(api, index) for index in tqdm(range(len(api)), unit="architecture", disable=None)]
-    except (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, pickle.PickleError) as error:
+    except (
+        OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, pickle.PickleError,
+        ImportError, AssertionError, RuntimeError, ArithmeticError,
+    ) as error:  # fmt: skip
         reason = (str(error).splitlines() or [""])[0]
         raise CydasError(f"{official} is no file of NATS-Bench ({type(error).__name__} {reason})") from None
     write_table(target, rows)

@@ -1,7 +1,7 @@
 """What NATS-Bench knows of its 15,625 architectures, in a table of 1 MB.
 
     python -m CyDAS.utils.nats_table export OFFICIAL TABLE.csv.gz   # once, from the official file
-    python -m CyDAS.utils.nats_table show TABLE ARCHITECTURE         # or its index
+    python -m CyDAS.utils.nats_table show TABLE ARCHITECTURE         # in any form, or its index
     python -m CyDAS.utils.nats_table random TABLE --architectures 50 --seeds 0 1 2 3 4
 
 A table is a CSV file, gzipped or not, with a row for each architecture and at least the columns of :data:`COLUMNS`.
@@ -11,7 +11,7 @@ import argparse
 import csv
 import gzip
 import io
-import sys
+import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,8 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from CyDAS.utils.errors import CydasError, run_program
+from CyDAS.models.nats_architecture import STRING, Architecture, read_architecture
+from CyDAS.utils.errors import CydasError, GenotypeError, run_program
 from CyDAS.utils.files import write_atomically
+from CyDAS.utils.numbers import whole_number
 
 DATASETS = ("cifar10", "cifar100", "imagenet16")
 #: Accuracies after 200 epochs, percent: validation and test on each data set.
@@ -36,6 +38,9 @@ COSTS = (
 COLUMNS = ("index", "arch_str", *FIGURES, *COSTS)
 #: Five operations on each of six edges.
 ARCHITECTURES = 5**6
+#: How a figure or cost is written, and a row of them all; costs may be unknown.
+NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?|nan", re.ASCII)
+NUMBERS = re.compile(",".join([f"(?:{NUMBER.pattern})"] * len(FIGURES + COSTS)), re.ASCII)
 #: A table that takes more, unpacked, is none.
 MAX_BYTES = 50_000_000
 
@@ -82,7 +87,7 @@ class NatsTable:
                 content = (gzip.GzipFile(fileobj=file) if packed else file).read(MAX_BYTES + 1)
             if len(content) > MAX_BYTES:
                 raise CydasError(f"table {path}: more than {MAX_BYTES // 10**6} MB are no table of NATS-Bench")
-            rows = list(csv.reader(io.StringIO(content.decode("utf-8"))))
+            rows = list(csv.reader(io.StringIO(content.decode("utf-8-sig"))))
         except FileNotFoundError:
             raise CydasError(f"table {path}: there is no such file") from None
         except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
@@ -95,37 +100,55 @@ class NatsTable:
     @classmethod
     def _from_rows(cls, rows: list[list[str]], path: Path) -> "NatsTable":
         header = rows[0] if rows else []
-        missing = [name for name in COLUMNS if name not in header]
-        if missing:
-            raise CydasError(f"table {path}: the column {missing[0]} is missing")
+        for name in COLUMNS:
+            if (count := header.count(name)) != 1:
+                raise CydasError(f"table {path}: the column {name} is {'there twice' if count else 'missing'}")
         place = {name: header.index(name) for name in COLUMNS}
-        columns = {name: np.empty(len(rows) - 1) for name in (*FIGURES, *COSTS)}
-        archs = []
+        names, numbers = (*FIGURES, *COSTS), []
         for number, row in enumerate(rows[1:]):
-            try:
-                if len(row) != len(header) or int(row[place["index"]]) != number:
-                    raise ValueError(f"{len(header)} columns and index {number} are expected")
-                for name, column in columns.items():
-                    column[number] = float(row[place[name]])
-            except ValueError as error:
-                raise CydasError(f"table {path}, row {number}: {error}") from None
-            archs.append(row[place["arch_str"]])
+            if len(row) != len(header) or row[place["index"]] != str(number):
+                raise CydasError(f"table {path}, row {number}: {len(header)} columns and index {number} are expected")
+            values = [row[place[name]] for name in names]
+            if not NUMBERS.fullmatch(",".join(values)):  # in one go: Python is slow over 15 fields of each row
+                wrong = next(name for name in names if not NUMBER.fullmatch(row[place[name]]))
+                raise CydasError(f"table {path}, row {number}: {wrong} is no number: {row[place[wrong]][:40]!r}")
+            numbers.append(list(map(float, values)))
+        columns = dict(zip(names, np.array(numbers).reshape(-1, len(names)).T.copy(), strict=True))
+        archs = [row[place["arch_str"]] for row in rows[1:]]
         if not archs or len(set(archs)) < len(archs):
             raise CydasError(f"table {path}: it is empty, or an architecture stands in it twice")
-        if not all(np.isfinite(columns[name]).all() for name in FIGURES):  # costs may be unknown
-            raise CydasError(f"table {path}: a figure is not finite")
+        cls._check(archs, columns, path)
         return cls(archs, columns)
 
-    def find(self, architecture: str | int) -> Entry:
-        """What is known of an architecture, by its string or index. Raises :class:`CydasError` for an unknown one."""
-        if isinstance(architecture, str):
-            if architecture not in self._places:
-                raise CydasError(f"no architecture {architecture[:300]!r} in the table of {len(self)}")
-            index = self._places[architecture]
-        else:
+    @staticmethod
+    def _check(archs: list[str], columns: dict[str, np.ndarray], path: Path) -> None:
+        """Raise :class:`CydasError` for what cannot be: accuracies that are no percentages, costs below 0."""
+        for name, column in columns.items():
+            if name in FIGURES and not np.isfinite(column).all():  # costs may be unknown
+                raise CydasError(f"table {path}: a figure is not finite ({name})")
+            if (column < 0).any() or (name in FIGURES and (column > 100).any()):
+                raise CydasError(f"table {path}: {name} {np.nanmin(column):g} to {np.nanmax(column):g} cannot be")
+        for number, arch in enumerate(archs):
+            if not STRING.fullmatch(arch):
+                raise CydasError(f"table {path}, row {number}: {arch[:80]!r} is no architecture")
+
+    def find(self, architecture: Any) -> Entry:
+        """What is known of an architecture, in any form of :func:`read_architecture` or by its index (an ``int``).
+
+        Raises :class:`CydasError` for an unknown one.
+        """
+        if type(architecture) is int:
             index = architecture
             if not 0 <= index < len(self):
                 raise CydasError(f"no architecture {index} in the table: 0 to {len(self) - 1} are")
+        else:
+            try:
+                arch = str(read_architecture(architecture)[0])
+            except GenotypeError as error:
+                raise CydasError(f"no architecture {str(architecture)[:80]!r}: {error}") from None
+            if arch not in self._places:
+                raise CydasError(f"no architecture {arch!r} in the table of {len(self)}")
+            index = self._places[arch]
         figures, costs = ({n: float(self._columns[n][index]) for n in names} for names in (FIGURES, COSTS))
         ranks = {name: int((self._columns[name] > figures[name]).sum()) + 1 for name in FIGURES}
         return Entry(index, self.archs[index], figures, costs, ranks)
@@ -164,20 +187,42 @@ def summarise(accuracies: Sequence[dict[str, float]]) -> dict[str, tuple[float, 
     return {name: (mean(some), stdev(some) if len(some) > 1 else 0.0) for name, some in values.items()}
 
 
+def parse_asked(text: str) -> tuple[Architecture | int, str]:
+    """What ``show`` was asked for, and how that was read. Raises :class:`CydasError` for neither of both."""
+    try:
+        return whole_number(text), "the benchmark's index"
+    except ValueError:
+        pass
+    try:
+        return read_architecture(text)
+    except GenotypeError as error:
+        raise CydasError(f"{text[:300]!r} is no index (digits alone) and no architecture: {error}") from None
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("export", help="make a table from the official file")
-    command.add_argument("official", type=Path)
-    command.add_argument("table", type=Path)
+    command.add_argument("official", type=Path, help="NATS-Bench's folder or file, or NAS-Bench-201's file")
+    command.add_argument("table", type=Path, help="CSV file to write, gzipped where its name ends in .gz")
     command = commands.add_parser("show", help="what is known of an architecture")
     command.add_argument("table", type=Path)
-    command.add_argument("architecture", help="its string or index")
+    command.add_argument(
+        "architecture",
+        help="its index; or |op~0|+..., Structure(4 nodes with |op~0|+...), six operation indices in the benchmark's "
+        "order as [3,3,3,1,3,2] or in NASLib's as (2,2,0,2,2,3); nats: or naslib: in front says whose they are",
+    )
     command = commands.add_parser("random", help="random search, chosen by validation accuracy")
     command.add_argument("table", type=Path)
-    command.add_argument("--architectures", type=int, default=50, help="how many are looked at (default: 50)")
-    command.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    command.add_argument("--by", default="cifar10_val", help="what the best one is chosen by (default: cifar10_val)")
+    command.add_argument(
+        "--architectures", type=whole_number, default=50, metavar="N", help="how many are looked at (default: 50)"
+    )
+    command.add_argument(
+        "--seeds", type=whole_number, nargs="+", default=[0, 1, 2, 3, 4], metavar="N", help="(default: 0 1 2 3 4)"
+    )
+    command.add_argument(
+        "--by", default="cifar10_val", metavar="FIGURE", help="what the best one is chosen by (default: cifar10_val)"
+    )
     options = parser.parse_args(arguments)
     if options.command == "export":
         from CyDAS.utils.nats_export import export
@@ -186,9 +231,10 @@ def main(arguments: list[str] | None = None) -> None:
         return
     table = NatsTable.read(options.table)
     if options.command == "show":
-        text = options.architecture
-        entry = table.find(int(text) if text.isdecimal() else text)
-        print(entry.arch, entry, *(f"{key} {value:g}" for key, value in entry.costs.items()), sep="\n")
+        asked, form = parse_asked(options.architecture)
+        entry = table.find(asked)
+        print(entry.arch, f"read as {form}", entry, sep="\n")
+        print(*(f"{key} {value:g}" for key, value in entry.costs.items()), sep="\n")
         return
     found = [table.random_search(options.architectures, seed, options.by) for seed in options.seeds]
     for seed, entry in zip(options.seeds, found, strict=True):
@@ -198,4 +244,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_program(main))
+    run_program(main)

@@ -6,14 +6,17 @@ from pathlib import Path
 
 import graphviz
 
+from CyDAS.utils.errors import CydasError
+
 _log = logging.getLogger(__name__)
 _dot_is_missing = False
 
 
-def draw_graph(path: Path, edges: Sequence[tuple[str, str, str]], inputs: Sequence[str], output: str) -> None:
-    """Write ``path``.png from (from, to, label) edges, and its source ``path``.gv beside it.
+def draw_graph(path: Path, edges: Sequence[tuple[str, str, str]], inputs: Sequence[str], output: str) -> Path:
+    """Write ``path``.png from (from, to, label) edges, and its source ``path``.gv beside it. Returns the former.
 
-    Where the ``dot`` program is missing, the source alone is kept; one warning says so.
+    Where the ``dot`` program is missing, the source alone is kept and returned; one warning says so. Raises
+    :class:`CydasError` where the files cannot be written.
     """
     global _dot_is_missing
     graph = graphviz.Digraph(format="png", graph_attr={"rankdir": "LR"}, edge_attr={"fontsize": "18"})
@@ -24,14 +27,20 @@ def draw_graph(path: Path, edges: Sequence[tuple[str, str, str]], inputs: Sequen
     for start, end, label in edges:
         graph.edge(start, end, label=label)
     source = path.with_name(path.name + ".gv")
-    source.parent.mkdir(parents=True, exist_ok=True)
-    source.write_text(graph.source)
-    if _dot_is_missing:
-        return
     try:
-        graphviz.render("dot", "png", source, outfile=path.with_name(path.name + ".png"))
+        source.parent.mkdir(parents=True, exist_ok=True)
+        source.write_text(graph.source)
+    except (OSError, ValueError) as error:  # a null character in its name
+        raise CydasError(f"cannot write {source}: {getattr(error, 'strerror', None) or error}") from None
+    if _dot_is_missing:
+        return source
+    try:
+        picture = path.with_name(path.name + ".png")
+        graphviz.render("dot", "png", source, outfile=picture)
+        return picture
     except graphviz.ExecutableNotFound:
         _dot_is_missing = True
         _log.warning("no pictures: the program dot is missing (apt-get install graphviz); the .gv sources are kept")
     except graphviz.CalledProcessError as error:
-        _log.warning("no picture of %s: %s", source, error)
+        _log.warning("no picture of %s: %s", source, " ".join(str(error).split()))
+    return source
