@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from CyDAS.models import checkpointing
+from CyDAS.models.cell_plan import CellPlan, Operation
 from CyDAS.models.genotype import Cell, Genotype
 from CyDAS.models.heads import AuxiliaryHead
 from CyDAS.models.layout import CellShape, Layout, State, make_stem
-from CyDAS.models.mixed import CellPlan, Operation, run_cell
+from CyDAS.models.mixed import run_cell
 from CyDAS.models.operations import make_operation, make_preprocessing
 
 
@@ -50,11 +51,7 @@ class EvaluationCell(nn.Module):
             for node, (chosen, edges) in enumerate(zip(cell, self.dag, strict=True))
             for (_, source), edge in zip(chosen, edges, strict=True)
         ]
-        self._plan: CellPlan | None = CellPlan(operations, shape.channels, shape.reduction)
-
-    def use_formula(self) -> None:
-        """Never take the native step again: it knows the parameters that the cell was made with."""
-        self._plan = None
+        self._plan = CellPlan(operations, shape.channels, shape.reduction, holder=self, name="dag")
 
     @staticmethod
     def _edge(name: str, channels: int, stride: int, affine: bool) -> nn.Sequential:
@@ -71,7 +68,7 @@ class EvaluationCell(nn.Module):
 
     def forward(self, state: State) -> State:
         states = [self.preproc0(state[0]), self.preproc1(state[1])]
-        if self._plan is None or not self._plan.applies(states[0], self.training):
+        if not self._plan.applies(states, self.training):
             return state[1], self._formula(states)
         weights = states[0].new_ones(self._plan.n_operations)
         return state[1], run_cell(self._plan, states, weights, self.training, self._drop_path(states[0]))
