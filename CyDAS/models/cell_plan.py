@@ -1,6 +1,6 @@
 """What the native step of a cell computes, in the native library's terms, and whether it still applies."""
 
-import ctypes
+from array import array
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -85,9 +85,8 @@ class CellPlan:
         self.reads_second = any(operation.source == 1 for operation in operations)
         self.n_operations = len(operations)
         self.n_branches = len(rows)
-        self.branches = (ctypes.c_int64 * (6 * len(rows)))(*(number for row in rows for number in row))
-        geometry = [number for unit in self.units for number in unit.geometry()]
-        self.geometry = (ctypes.c_int64 * len(geometry))(*geometry)
+        self.branches = array("q", (number for row in rows for number in row))
+        self.geometry = array("q", (number for unit in self.units for number in unit.geometry()))
         places = [place for unit in self.units for place in unit.places()]
         roots = [getattr(holder, name)] if holder else [operation.module for operation in operations]
         self.parts = Parts(places, [unit.norm for unit in self.units], roots, holder)

@@ -6,14 +6,14 @@ compiler) the cell computes its formula with PyTorch.
 """
 
 import ctypes
+from array import array
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from CyDAS.models.cell_plan import CellPlan, Operation
-from CyDAS.models.native.tensors import function, gradients_like, padded, pointer, to_nhwc
+from CyDAS.models.native.tensors import differentiable_once, function, gradients_like, padded, pointer, to_nhwc
 
 __all__ = ["CellPlan", "Operation", "run_cell"]
 
@@ -43,11 +43,11 @@ def _call(plan: CellPlan, tensors: dict[str, Tensor | None], parameters, gradien
     # a backward pass needs no running statistics, and its modules may have moved on
     buffers = [0] * (3 * len(plan.units)) if backward else [buffer.data_ptr() for buffer in plan.parts.buffers()]
     lists = plan.parts.addresses(parameters), buffers, plan.parts.addresses(gradients)
-    arrays = [plan.branches, plan.geometry, *((ctypes.c_int64 * len(numbers))(*numbers) for numbers in lists)]
+    arrays = [plan.branches, plan.geometry, *(array("q", numbers) for numbers in lists)]
     cell = _Cell(
         n, h, w, channels // plan.nodes, plan.channels, plan.stride, plan.nodes, plan.n_branches, len(plan.units),
         min(torch.get_num_threads(), n), training, weight_gradients, tensors.get("grad_mix") is not None,
-        *plan.parts.eps_and_momentum(), *map(ctypes.addressof, arrays),
+        *plan.parts.eps_and_momentum(), *(numbers.buffer_info()[0] for numbers in arrays),
         **{name: pointer(tensor) for name, tensor in tensors.items()},
     )  # fmt: skip
     function("cell", output.dtype)(ctypes.byref(cell), int(backward))
@@ -81,7 +81,7 @@ class _CellFunction(torch.autograd.Function):
         return _from_nhwc(tensors["output"], plan)
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx, grad):
         plan, wanted = ctx.plan, ctx.needs_input_grad
         saved = ctx.saved_tensors  # read once: checkpointing computes them again

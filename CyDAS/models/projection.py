@@ -5,9 +5,17 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from CyDAS.models.native.tensors import function, gradients_like, is_native, padded, pointer, to_nchw, to_nhwc
+from CyDAS.models.native.tensors import (
+    differentiable_once,
+    function,
+    gradients_like,
+    is_native,
+    padded,
+    pointer,
+    to_nchw,
+    to_nhwc,
+)
 from CyDAS.models.native.watch import BUFFERS, Parts, is_convolution
 
 
@@ -114,7 +122,7 @@ class _Projection(torch.autograd.Function):
         return output
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx, grad):
         wanted = ctx.needs_input_grad
         saved = ctx.saved_tensors  # read once: checkpointing computes them again

@@ -1,7 +1,7 @@
 """Tensors as the native kernels take them: NHWC, channels a multiple of 4."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -96,6 +96,27 @@ def pointer(tensor: Tensor | None) -> int:
     if type(tensor) not in PLAIN_TYPES or not tensor.is_cpu or not (tensor.data_ptr() or tensor.numel() == 0):
         raise RuntimeError("the native step of a cell works on real tensors only: set CYDAS_NATIVE=0 for this")
     return tensor.data_ptr()
+
+
+def differentiable_once(backward: Callable) -> Callable:
+    """For the ``backward`` of a native step: its gradients are computed without a graph, and say so if one asks for it.
+
+    PyTorch's own decorator takes them for constants where the incoming gradient is one.
+    """
+
+    @functools.wraps(backward)
+    def compute(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        with torch.no_grad():
+            gradients = backward(ctx, grad)
+        if not torch.is_grad_enabled():  # nobody asks for a graph of this backward pass
+            return gradients
+        refuse = torch._C._functions.DelayedError(
+            b"a native step of a cell can be differentiated once only: set CYDAS_NATIVE=0 for second derivatives",
+            len(gradients),
+        )
+        return refuse(*(None if gradient is None else gradient.detach().requires_grad_() for gradient in gradients))
+
+    return compute
 
 
 def gradients_like(parameters: Sequence[Tensor | None], wanted: Sequence[bool]) -> list[Tensor | None]:
