@@ -1,6 +1,6 @@
 """The evaluation network's cells, and the network that is retrained from a genotype."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -16,19 +16,38 @@ from CyDAS.models.operations import make_operation, make_preprocessing
 
 
 class DropPath(nn.Module):
-    """While training, zero the whole path of a sample with probability ``p`` and scale the others by 1 / (1 - p)."""
+    """While training, zero the whole path of a sample with probability ``p`` and scale the others by 1 / (1 - p).
+
+    What is kept is a tensor, so that a compiled network holds for every ``p``: only whether there is any is part of it.
+    """
 
     def __init__(self):
         super().__init__()
-        self.p = 0.0
+        self._p = 0.0
+        self._keep = torch.ones((), dtype=torch.float64)  # no buffer: checkpoints and casts do not concern it
+        self.is_active = False  #: p > 0
+
+    @property
+    def p(self) -> float:
+        return self._p
+
+    @p.setter
+    def p(self, probability: float) -> None:
+        self._p = probability
+        self._keep.fill_(1.0 - probability)
+        self.is_active = probability > 0.0
+
+    def _apply(self, fn: Callable, recurse: bool = True) -> "DropPath":
+        """To another device with the rest of the network, but never to another type."""
+        self._keep = torch.tensor(1.0 - self._p, dtype=torch.float64, device=fn(self._keep).device)
+        return super()._apply(fn, recurse)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.factors(x)[:, None, None, None] if self.training and self.p > 0.0 else x
+        return x * self.factors(x)[:, None, None, None] if self.training and self.is_active else x
 
     def factors(self, x: Tensor) -> Tensor:
         """What multiplies each sample of ``x`` ([N, ...]) in training: [N], zeros and 1 / (1 - p)."""
-        keep = 1.0 - self.p
-        return torch.empty(len(x), dtype=x.dtype, device=x.device).bernoulli_(keep) / keep
+        return torch.empty(len(x), dtype=x.dtype, device=x.device).bernoulli_(self._keep) / self._keep
 
 
 class EvaluationCell(nn.Module):
@@ -82,9 +101,9 @@ class EvaluationCell(nn.Module):
     def _drop_path(self, x: Tensor) -> Tensor | None:
         """What multiplies each edge's samples, [edges, N], drawn in the formula's order; None without drop path."""
         drops = [edge[1] if len(edge) > 1 else None for edges in self.dag for edge in edges]
-        if not self.training or not any(drop and drop.p > 0.0 for drop in drops):
+        if not self.training or not any(drop and drop.is_active for drop in drops):
             return None
-        return torch.stack([drop.factors(x) if drop and drop.p > 0.0 else x.new_ones(len(x)) for drop in drops])
+        return torch.stack([drop.factors(x) if drop and drop.is_active else x.new_ones(len(x)) for drop in drops])
 
 
 def make_evaluation_stages(layout: Layout, genotypes: Sequence[Genotype], affine: bool) -> nn.ModuleList:
