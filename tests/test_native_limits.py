@@ -316,7 +316,9 @@ def test_given_parameters_are_taken(native_calls, plain):
 )
 def test_traces_and_transforms_see_the_formula(plain, run):
     net, x = Net().eval(), images()
-    assert_equal(run(net, x), plain(lambda: net(2 * x)))
+    for with_gradients in (False, True):  # other functions run the native step
+        with torch.set_grad_enabled(with_gradients):
+            assert_equal(run(net, x), plain(lambda: net(2 * x)))
 
 
 def test_derivatives_of_function_transforms_and_forward_mode(plain, native_calls):
