@@ -395,10 +395,12 @@ def test_negated_views_and_zero_tensors_are_numbers(plain):
     net = Net()
     for x in (torch.randn(3, 8, 6, 6, dtype=torch.complex64).conj().imag, torch._efficientzerotensor((3, 8, 6, 6))):
         assert_equal(net(x), plain(lambda x=x: copy.deepcopy(net)(x)))
-    output = net(images().requires_grad_())
-    gradient = torch.randn(output.shape, dtype=torch.complex64).conj().imag
-    first = torch.autograd.grad(output, net.convolutions[2].weight, gradient, retain_graph=True)[0]
-    assert_equal(first, torch.autograd.grad(output, net.convolutions[2].weight, gradient.clone() + 0)[0])
+    for module in (net, make_preprocessing(8, 4, False, True)):
+        gradient = torch.randn(module(images()).shape).to(memory_format=torch.channels_last)
+        output, parameters = module(images()), list(module.parameters())
+        negated = torch.autograd.grad(output, parameters, torch._neg_view(gradient), retain_graph=True)
+        for mine, theirs in zip(negated, torch.autograd.grad(output, parameters, -gradient), strict=True):
+            assert_equal(mine, theirs)
 
 
 def test_a_second_derivative_is_refused_not_left_out():
