@@ -233,8 +233,18 @@ class RetrainConfig(FoundNetworkConfig, TrainingConfig):
     mixup_alpha: float = flag(0.0, "mixup's Beta parameter; 0 for none", at_least=0)
 
     def check(self) -> None:
-        """Raise :class:`CydasError` for a name that other checkpoints have."""
+        """Raise :class:`CydasError` for a name that other checkpoints have, and for what compilation cannot do."""
         super().check()
+        if self.compile and self.grad_checkpointing:
+            raise CydasError(
+                "--compile --grad_checkpointing: a compiled network would move its batch norm statistics twice; "
+                "leave out one of the two"
+            )
+        if self.compile and self.compile_mode != "default" and self.accum_steps > 1:
+            raise CydasError(
+                f"--compile_mode {self.compile_mode} --accum_steps {self.accum_steps}: CUDA graphs would overwrite the "
+                "gradients that are added up; take --compile_mode default or a larger --batch_size"
+            )
         if Path(self.resume_name).name in ("last.pth.tar", "best.pth.tar"):
             raise CydasError(
                 f"--resume_name {self.resume_name}: the retraining itself writes a checkpoint of that name"

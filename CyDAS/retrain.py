@@ -22,6 +22,7 @@ from CyDAS.engine.estimate import estimate_retrain, print_estimate
 from CyDAS.engine.guard import StepGuard
 from CyDAS.engine.optim import Precision, retrain_lr, scale_learning_rates, sgd
 from CyDAS.engine.supervised import Training, evaluate, train_epoch
+from CyDAS.models import native
 from CyDAS.spaces import check_genotype, load_architecture, make_space
 from CyDAS.utils import run
 from CyDAS.utils.about import how_made
@@ -85,7 +86,7 @@ def retrain_once(
     path = folder / Path(config.resume_name).name
     named = find_file(config.resume_name, folder, "resume_name" in given, notes.append)
     resume_file = choose_checkpoint(config, folder, path, named)
-    about = how_made(config, process) | {"data": data.record()}
+    about = how_made(config, process, native.record) | {"data": data.record()}
     accept = partial(check_training, config, architecture, about["data"])
     content = {
         "config": plain(config), "genotype": space.to_strings(architecture), "n_classes": data.n_classes,

@@ -21,6 +21,7 @@ from CyDAS.engine.cycle import CyclicSearch
 from CyDAS.engine.estimate import estimate_search, print_estimate
 from CyDAS.engine.optim import Precision, scale_learning_rates
 from CyDAS.engine.seeds import CHECKPOINT, RESULT, search_with_seeds
+from CyDAS.models import native
 from CyDAS.spaces import make_space
 from CyDAS.utils import run
 from CyDAS.utils.about import how_made
@@ -66,7 +67,7 @@ def search_once(
         return
     path = folder / CHECKPOINT
     choose_checkpoint(config, folder, path, path)
-    about = how_made(config, process) | {"data": data.record()}
+    about = how_made(config, process, native.record) | {"data": data.record()}
     accept = partial(check_search, config, about["data"])
     with run.opened(folder, config, process, about, path, accept, "search.log") as (log, checkpoint, passed_over):
         for line in notes:

@@ -4,14 +4,13 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
 
-from CyDAS.models import nasnet, nats
 from CyDAS.models.operations import FactorizedReduce
 
 
 def fold_batch_norms(network: nn.Module) -> None:
     """Fold every batch norm that follows a convolution into it, in place: the same outputs with fewer passes.
 
-    The network must be in eval mode and cannot be trained afterwards. Cells compute their formula from then on.
+    The network must be in eval mode and cannot be trained afterwards. Cells notice, and compute their formula.
     Raises ``ValueError`` for a network in training mode.
     """
     if network.training:
@@ -21,8 +20,6 @@ def fold_batch_norms(network: nn.Module) -> None:
             _fold_sequence(module)
         elif isinstance(module, FactorizedReduce):
             _fold_halves(module)
-        elif isinstance(module, nasnet.EvaluationCell | nats.EvaluationCell):
-            module.use_formula()
 
 
 def _fold_sequence(layers: nn.Sequential) -> None:

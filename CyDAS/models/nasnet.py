@@ -1,33 +1,53 @@
 """The evaluation network's cells, and the network that is retrained from a genotype."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from CyDAS.models import checkpointing
+from CyDAS.models.cell_plan import CellPlan, Operation
 from CyDAS.models.genotype import Cell, Genotype
 from CyDAS.models.heads import AuxiliaryHead
 from CyDAS.models.layout import CellShape, Layout, State, make_stem
-from CyDAS.models.mixed import CellPlan, Operation, run_cell
+from CyDAS.models.mixed import run_cell
 from CyDAS.models.operations import make_operation, make_preprocessing
 
 
 class DropPath(nn.Module):
-    """While training, zero the whole path of a sample with probability ``p`` and scale the others by 1 / (1 - p)."""
+    """While training, zero the whole path of a sample with probability ``p`` and scale the others by 1 / (1 - p).
+
+    What is kept is a tensor, so that a compiled network holds for every ``p``: only whether there is any is part of it.
+    """
 
     def __init__(self):
         super().__init__()
-        self.p = 0.0
+        self._p = 0.0
+        self._keep = torch.ones((), dtype=torch.float64)  # no buffer: checkpoints and casts do not concern it
+        self.is_active = False  #: p > 0
+
+    @property
+    def p(self) -> float:
+        return self._p
+
+    @p.setter
+    def p(self, probability: float) -> None:
+        self._p = probability
+        self._keep.fill_(1.0 - probability)
+        self.is_active = probability > 0.0
+
+    def _apply(self, fn: Callable, recurse: bool = True) -> "DropPath":
+        """To another device with the rest of the network, but never to another type."""
+        self._keep = torch.tensor(1.0 - self._p, dtype=torch.float64, device=fn(self._keep).device)
+        return super()._apply(fn, recurse)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.factors(x)[:, None, None, None] if self.training and self.p > 0.0 else x
+        return x * self.factors(x)[:, None, None, None] if self.training and self.is_active else x
 
     def factors(self, x: Tensor) -> Tensor:
         """What multiplies each sample of ``x`` ([N, ...]) in training: [N], zeros and 1 / (1 - p)."""
-        keep = 1.0 - self.p
-        return torch.empty(len(x), dtype=x.dtype, device=x.device).bernoulli_(keep) / keep
+        return torch.empty(len(x), dtype=x.dtype, device=x.device).bernoulli_(self._keep) / self._keep
 
 
 class EvaluationCell(nn.Module):
@@ -50,11 +70,7 @@ class EvaluationCell(nn.Module):
             for node, (chosen, edges) in enumerate(zip(cell, self.dag, strict=True))
             for (_, source), edge in zip(chosen, edges, strict=True)
         ]
-        self._plan: CellPlan | None = CellPlan(operations, shape.channels, shape.reduction)
-
-    def use_formula(self) -> None:
-        """Never take the native step again: it knows the parameters that the cell was made with."""
-        self._plan = None
+        self._plan = CellPlan(operations, shape.channels, shape.reduction, holder=self, name="dag")
 
     @staticmethod
     def _edge(name: str, channels: int, stride: int, affine: bool) -> nn.Sequential:
@@ -71,7 +87,7 @@ class EvaluationCell(nn.Module):
 
     def forward(self, state: State) -> State:
         states = [self.preproc0(state[0]), self.preproc1(state[1])]
-        if self._plan is None or not self._plan.applies(states[0], self.training):
+        if not self._plan.applies(states, self.training):
             return state[1], self._formula(states)
         weights = states[0].new_ones(self._plan.n_operations)
         return state[1], run_cell(self._plan, states, weights, self.training, self._drop_path(states[0]))
@@ -85,9 +101,9 @@ class EvaluationCell(nn.Module):
     def _drop_path(self, x: Tensor) -> Tensor | None:
         """What multiplies each edge's samples, [edges, N], drawn in the formula's order; None without drop path."""
         drops = [edge[1] if len(edge) > 1 else None for edges in self.dag for edge in edges]
-        if not self.training or not any(drop and drop.p > 0.0 for drop in drops):
+        if not self.training or not any(drop and drop.is_active for drop in drops):
             return None
-        return torch.stack([drop.factors(x) if drop and drop.p > 0.0 else x.new_ones(len(x)) for drop in drops])
+        return torch.stack([drop.factors(x) if drop and drop.is_active else x.new_ones(len(x)) for drop in drops])
 
 
 def make_evaluation_stages(layout: Layout, genotypes: Sequence[Genotype], affine: bool) -> nn.ModuleList:

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from CyDAS.models import checkpointing
+from CyDAS.models.cell_plan import CellPlan, Operation
 from CyDAS.models.layout import nearest_sizes
-from CyDAS.models.mixed import CellPlan, Operation, run_cell
+from CyDAS.models.mixed import run_cell
 from CyDAS.models.nasnet import RetrainOutput
 from CyDAS.models.nats_architecture import EDGE_NAMES, EDGES, OPERATIONS, Architecture
 from CyDAS.models.operations import ConvUnit, Zero
@@ -73,14 +74,17 @@ def make_operation(name: str, channels: int, affine: bool) -> nn.Module:
     raise ValueError(f"unknown operation {name!r}; known: {', '.join(OPERATIONS)}")
 
 
-def _make_plan(edges: Sequence[Sequence[nn.Module]], channels: int) -> CellPlan:
-    """The plan of a cell with these operations on each of :data:`EDGES`. Node 1 is the native step's first node."""
+def _make_plan(edges: Sequence[Sequence[nn.Module]], channels: int, cell: nn.Module, name: str) -> CellPlan:
+    """The plan of a cell with these operations, its child ``name``, on each of :data:`EDGES`.
+
+    Node 1 is the native step's first node.
+    """
     operations = [
         Operation(source and source + 1, target - 1, operation)
         for (target, source), choices in zip(EDGES, edges, strict=True)
         for operation in choices
     ]
-    return CellPlan(operations, channels, reduction=False, outputs=1)
+    return CellPlan(operations, channels, reduction=False, outputs=1, holder=cell, name=name)
 
 
 class SearchCell(nn.Module):
@@ -91,12 +95,12 @@ class SearchCell(nn.Module):
         self.edges = nn.ModuleDict(
             {edge: nn.ModuleList(make_operation(name, channels, affine) for name in OPERATIONS) for edge in EDGE_NAMES}
         )
-        self._plan = _make_plan(list(self.edges.values()), channels)
+        self._plan = _make_plan(list(self.edges.values()), channels, self, "edges")
 
     def forward(self, state: State, mixture: Tensor) -> State:
         """``mixture``: [6, 5], what multiplies each edge's operations."""
         x = state[0]
-        if self._plan.applies(x, self.training):
+        if self._plan.applies(x, self.training, [mixture]) and mixture.shape == (len(EDGES), len(OPERATIONS)):
             return (run_cell(self._plan, [x], mixture.flatten(), self.training),)
         nodes = [x]
         for target in range(1, 4):
@@ -117,11 +121,7 @@ class EvaluationCell(nn.Module):
         super().__init__()
         self.architecture = architecture
         self.layers = nn.ModuleList(make_operation(name, channels, affine) for name in architecture.operations)
-        self._plan: CellPlan | None = _make_plan([[layer] for layer in self.layers], channels)
-
-    def use_formula(self) -> None:
-        """Never take the native step again: it knows the parameters that the cell was made with."""
-        self._plan = None
+        self._plan = _make_plan([[layer] for layer in self.layers], channels, self, "layers")
 
     def named_operations(self) -> Iterator[tuple[str, nn.Module]]:
         """Everything with a place in the weight pool: (key within the cell, module)."""
@@ -130,7 +130,7 @@ class EvaluationCell(nn.Module):
 
     def forward(self, state: State) -> State:
         x = state[0]
-        if self._plan is not None and self._plan.applies(x, self.training):
+        if self._plan.applies(x, self.training):
             return (run_cell(self._plan, [x], x.new_ones(self._plan.n_operations), self.training),)
         nodes = [x]
         for target in range(1, 4):

@@ -7,7 +7,7 @@ Module names follow the layout of the published checkpoints, so that those load 
 import torch
 from torch import Tensor, nn
 
-from CyDAS.models.projection import project
+from CyDAS.models.projection import ProjectionPlan, project
 
 #: The columns of alpha, in order.
 OPERATIONS = (
@@ -47,9 +47,10 @@ class StdConv(nn.Module):
             nn.Conv2d(c_in, c_out, 1, bias=False),
             nn.BatchNorm2d(c_out, affine=affine),
         )
+        self._plan = ProjectionPlan([self.net[1]], self.net[2], self, [self.net])
 
     def forward(self, x: Tensor) -> Tensor:
-        native = project(x, [self.net[1]], self.net[2])
+        native = project(x, self._plan)
         return self.net(x) if native is None else native
 
 
@@ -82,9 +83,11 @@ class FactorizedReduce(nn.Module):
         self.conv1 = nn.Conv2d(c_in, c_out // 2, 1, bias=False)
         self.conv2 = nn.Conv2d(c_in, c_out // 2, 1, bias=False)
         self.bn = nn.BatchNorm2d(c_out, affine=affine)
+        modules = [self.relu, self.conv1, self.conv2, self.bn]
+        self._plan = ProjectionPlan([self.conv1, self.conv2], self.bn, self, modules)
 
     def forward(self, x: Tensor) -> Tensor:
-        native = project(x, [self.conv1, self.conv2], self.bn)
+        native = project(x, self._plan)
         if native is not None:
             return native
         x = self.relu(x)

@@ -1,12 +1,22 @@
 """ReLU, 1x1 convolution, batch norm in one native step: the two preprocessings of a cell's inputs."""
 
 import ctypes
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from CyDAS.models.native.tensors import function, gradients_like, is_native, padded, pointer, to_nchw, to_nhwc
+from CyDAS.models.native.tensors import (
+    differentiable_once,
+    function,
+    gradients_like,
+    is_native,
+    padded,
+    pointer,
+    to_nchw,
+    to_nhwc,
+)
+from CyDAS.models.native.watch import BUFFERS, Parts, is_convolution
 
 
 class _Call(ctypes.Structure):
@@ -24,24 +34,49 @@ class _Call(ctypes.Structure):
     ]
 
 
-def is_plain_norm(norm: nn.Module) -> bool:
-    """Whether the native kernels know how this batch norm works."""
-    return type(norm) is nn.BatchNorm2d and norm.momentum is not None and norm.track_running_stats
+class ProjectionPlan:
+    """The modules of a preprocessing, and whether the native step stands for them. Built once.
+
+    ``convolutions``: one, or with stride 2 two, those on even and on odd pixels, whose outputs lie side by side;
+    ``holder``: whose children ``modules`` are, all that the step replaces.
+    Raises ``TypeError`` for modules that the library does not know.
+    """
+
+    def __init__(
+        self, convolutions: Sequence[nn.Conv2d], norm: nn.BatchNorm2d, holder: nn.Module, modules: Sequence[nn.Module]
+    ):
+        self.stride = len(convolutions)
+        self.in_channels = convolutions[0].in_channels
+        self.channels = norm.num_features
+        own = self.channels // self.stride
+        if not all(is_convolution(convolution, self.in_channels, own) for convolution in convolutions):
+            raise TypeError("only 1x1 convolutions without a bias")
+        weights = [(convolution, "weight") for convolution in convolutions] + [None] * (2 - self.stride)
+        self.norm = norm
+        self.parts = Parts([*weights, (norm, "weight"), (norm, "bias")], [norm], modules, holder)
+
+    def applies(self, x: Tensor) -> bool:
+        training = self.norm.training
+        fits = is_native(x, self.stride, training) and x.shape[1] == self.in_channels
+        return fits and self.parts.hold(x.dtype, training)
+
+    def parameters(self) -> list[Tensor | None]:
+        """Both weights, gamma, beta; None for what there is not."""
+        found = iter(self.parts.parameters())
+        return [next(found) if slot in self.parts.slots else None for slot in range(4)]
 
 
-def project(x: Tensor, convolutions: list[nn.Conv2d], norm: nn.BatchNorm2d) -> Tensor | None:
+def project(x: Tensor, plan: ProjectionPlan) -> Tensor | None:
     """``norm(conv(relu(x)))``; with two convolutions those on even and on odd pixels, side by side.
 
     ``x``: [N, C_in, H, W]. None where the native step does not apply; PyTorch says what is wrong, if anything is.
     """
-    fits = x.shape[1] == convolutions[0].in_channels and is_native(x, len(convolutions), norm.training)
-    if not (fits and is_plain_norm(norm) and x.dtype == norm.running_mean.dtype):
+    if not plan.applies(x):
         return None
-    weights = [convolution.weight for convolution in convolutions] + [None] * (2 - len(convolutions))
-    parameters = *weights, norm.weight, norm.bias
-    if norm.training or torch.is_grad_enabled():
-        return _Projection.apply(norm, norm.training, x, *parameters)
-    return _forward(norm, norm.training, False, x, parameters)[0]
+    training, parameters = plan.norm.training, plan.parameters()
+    if training or torch.is_grad_enabled():
+        return _Projection.apply(plan.norm, training, x, *parameters)
+    return _forward(plan.norm, training, False, x, parameters)[0]
 
 
 def _run(
@@ -52,7 +87,8 @@ def _run(
     stride = 1 if weight2 is None else 2
     n, h, w, c = shape
     pointers = dict(weight=weight, weight2=weight2, gamma=gamma, beta=beta)
-    pointers |= dict(running_mean=norm.running_mean, running_var=norm.running_var, batches=norm.num_batches_tracked)
+    if not backward:
+        pointers |= dict(zip(("running_mean", "running_var", "batches"), map(norm._buffers.get, BUFFERS), strict=True))
     pointers |= dict(zip(("grad_weight", "grad_weight2", "grad_gamma", "grad_beta"), gradients, strict=True)) | tensors
     call = _Call(
         n, h, w, c, norm.num_features, padded(weight.shape[1]), weight.shape[1], stride,
@@ -86,7 +122,7 @@ class _Projection(torch.autograd.Function):
         return output
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx, grad):
         wanted = ctx.needs_input_grad
         saved = ctx.saved_tensors  # read once: checkpointing computes them again

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from CyDAS.models.cell_plan import CellPlan, Operation
 from CyDAS.models.layout import NODES, CellShape, Layout, State
-from CyDAS.models.mixed import CellPlan, Operation, run_cell
+from CyDAS.models.mixed import run_cell
 from CyDAS.models.operations import OPERATIONS, make_operation, make_preprocessing
 
 
@@ -99,15 +100,19 @@ class SearchCell(nn.Module):
             for source, edge in enumerate(edges)
             for operation in edge._ops
         ]
-        self._plan = CellPlan(operations, shape.channels, shape.reduction)
+        self._plan = CellPlan(operations, shape.channels, shape.reduction, holder=self, name="dag")
 
     def forward(self, state: State, mixture: Mixture) -> State:
         states = [self.preproc0(state[0]), self.preproc1(state[1])]
         mixture = mixture.reduce if self.reduction else mixture.normal
-        if not self._plan.applies(states[0], self.training):
+        if not (self._plan.applies(states, self.training, mixture) and self._fits(mixture)):
             return state[1], self._formula(states, mixture)
         weights = torch.cat([weights.flatten() for weights in mixture])
         return state[1], run_cell(self._plan, states, weights, self.training)
+
+    def _fits(self, mixture: list[Tensor]) -> bool:
+        """Whether there is one factor for each operation of each edge."""
+        return [weights.shape for weights in mixture] == [(len(edges), len(OPERATIONS)) for edges in self.dag]
 
     def _formula(self, states: list[Tensor], mixture: list[Tensor]) -> Tensor:
         """The nodes, as the paper writes them; where the native step does not apply."""

@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,11 @@ from CyDAS.utils.flags import plain
 RECORD = "config.json"
 
 
-def how_made(config: Any, process: Process) -> dict[str, Any]:
-    """How something was made: the command, every setting, source, versions, machine, time."""
+def how_made(config: Any, process: Process, kernels: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """How something was made: the command, every setting, source, versions, machine, native kernels, time.
+
+    ``kernels``: says which native kernels there are; not asked where the run has no use for any.
+    """
     return {
         "command": [sys.executable, *sys.argv],
         "config": plain(config),
@@ -40,8 +44,38 @@ def how_made(config: Any, process: Process) -> dict[str, Any]:
             "processes": process.world_size,
             "launch": launch_id(),
         },
+        "native": _native(config, process, kernels),
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
+
+
+def _native(config: Any, process: Process, kernels: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Whether cells run as native steps (``used``): with which library and compiler, or the reason why not."""
+    reasons = {
+        f"the device is {process.device.type}": process.device.type != "cpu",
+        "--use_amp": config.use_amp,
+        "--compile": getattr(config, "compile", False),
+    }
+    reason = next((text for text, holds in reasons.items() if holds), None)
+    return {"used": False, "reason": reason} if reason else kernels()
+
+
+def other_bits(then: Any, now: dict[str, Any]) -> list[str]:
+    """What differs between two records so that equal steps may give other bits; what one does not say is left out."""
+    differing = []
+    for what, *keys in (
+        ("torch", "versions", "torch"),
+        ("torchvision", "versions", "torchvision"),
+        ("device", "machine", "device"),
+        ("threads", "machine", "threads"),
+        ("native kernels", "native", "library"),
+    ):
+        sections = [record.get(keys[0]) if isinstance(record, dict) else None for record in (then, now)]
+        if all(isinstance(section, dict) for section in sections):
+            was, is_now = (section.get(keys[1], "none") for section in sections)
+            if was != is_now:
+                differing.append(f"{what} {was}, now {is_now}")
+    return differing
 
 
 def source_state() -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from CyDAS.utils.about import RECORD, device_name
+from CyDAS.utils.about import RECORD, device_name, other_bits
 from CyDAS.utils.checkpoint import load_newest
 from CyDAS.utils.distributed import Process, gather, has_apex, start_process, stop_process
 from CyDAS.utils.errors import CydasError
@@ -138,6 +138,9 @@ def opened(
         log = RunLog(folder if process.is_main else None, log_name)
         try:
             introduce(config, process, log, lock, passed_over)
+            changes = other_bits(content.get("about"), about) if content else []
+            if changes:
+                log.warning("from here on other bits than without the interruption: %s", "; ".join(changes))
             yield Opened(log, content, passed_over)
         finally:
             log.close()

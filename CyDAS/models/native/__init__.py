@@ -1,7 +1,8 @@
 """The native CPU kernels: compiled at first use, kept in a cache folder, called through ctypes.
 
 Without a compiler, or with the environment variable ``CYDAS_NATIVE=0``, :func:`library` gives None after one line in
-the log, and the cells run as plain PyTorch.
+the log, and the cells run as plain PyTorch. ``CXX`` names the compiler (``CXX="ccache g++"``), ``CYDAS_NATIVE_FLAGS``
+further flags for it.
 """
 
 import ctypes
@@ -10,15 +11,22 @@ import hashlib
 import logging
 import os
 import platform
+import shlex
 import shutil
 import subprocess
-import tempfile
+import threading
 from pathlib import Path
+from typing import Any
+
+from CyDAS.models.native.cache import load
 
 logger = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).parent
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-shared", "-fPIC")
+
+_LOCK = threading.Lock()  # threads that need the library at once do not all compile it
+_record: dict[str, Any] = {}
 
 
 @functools.cache
@@ -27,43 +35,58 @@ def library() -> ctypes.CDLL | None:
 
     torch must have been imported: the kernels then share its OpenMP library, hence its threads.
     """
-    if os.environ.get("CYDAS_NATIVE") == "0":
-        logger.info("native kernels are switched off (CYDAS_NATIVE=0): plain PyTorch")
-        return None
-    try:
-        library = ctypes.CDLL(str(_build()))
-        library.cydas_keep_memory()
-        return library
-    except (OSError, RuntimeError, subprocess.SubprocessError) as error:  # RuntimeError: there is no home folder
-        output = getattr(error, "stderr", None) or str(error)
-        logger.warning("no native kernels, plain PyTorch instead (slower, same results): %s", output.strip()[-300:])
-        return None
+    with _LOCK:
+        _record.clear()
+        if os.environ.get("CYDAS_NATIVE") == "0":
+            logger.info("native kernels are switched off (CYDAS_NATIVE=0): plain PyTorch")
+            _record.update(used=False, reason="CYDAS_NATIVE=0")
+            return None
+        try:
+            return _library()
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            output = getattr(error, "stderr", None) or str(error)
+            reason = output.strip()[-300:]
+            logger.warning("no native kernels, plain PyTorch instead (slower, same results): %s", reason)
+            _record.update(used=False, reason=reason)
+            return None
 
 
-def _build() -> Path:
-    """The shared library's file, compiled if this source has not yet been compiled for this CPU."""
-    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++")
-    if compiler is None:
-        raise OSError("there is no C++ compiler (g++ or c++) on the PATH")
-    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
+def record() -> dict[str, Any]:
+    """Whether there is a library, ``used``; which ``library`` and ``compiler`` it is, or the ``reason`` why not."""
+    library()
+    return dict(_record)
+
+
+def _library() -> ctypes.CDLL:
+    """The library of this source, these flags and this CPU. Raises what goes wrong with compiler or cache folder."""
+    compiler = _compiler()
+    flags = [*FLAGS, *shlex.split(os.environ.get("CYDAS_NATIVE_FLAGS", ""))]
+    version = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
     sources = b"".join(file.read_bytes() for file in sorted(SOURCE.iterdir()) if file.suffix in (".cpp", ".h"))
-    key = hashlib.sha256(sources + " ".join([version, *FLAGS, _cpu()]).encode()).hexdigest()[:20]
-    target = _cache_folder() / f"cell-{key}.so"
-    if not target.exists():
-        logger.info("compiling the native kernels into %s (once)", target)
-        # each process compiles a file of its own, and the last to finish replaces an equal one
-        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            built = Path(folder) / target.name
-            command = [compiler, *FLAGS, str(SOURCE / "cell.cpp"), "-o", str(built)]
-            subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
-            os.replace(built, target)
-    return target
+    made_from = sources + " ".join([*compiler, version, *flags, _cpu()]).encode()
+    name = f"cell-{hashlib.sha256(made_from).hexdigest()[:20]}.so"
+
+    def build(target: Path) -> None:
+        logger.info("compiling the native kernels, %s (once)", name)
+        command = [*compiler, *flags, str(SOURCE / "cell.cpp"), "-o", str(target)]
+        subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
+
+    library = load(name, build)
+    library.cydas_keep_memory()
+    first_line = version.strip().splitlines()[0] if version.strip() else compiler[0]
+    _record.update(used=True, library=name.removesuffix(".so"), compiler=first_line)
+    return library
 
 
-def _cache_folder() -> Path:
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cydas"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def _compiler() -> list[str]:
+    """The compiler's command. Raises ``OSError`` where there is none."""
+    command = shlex.split(os.environ.get("CXX", ""))
+    if command and shutil.which(command[0]) is None:
+        raise OSError(f"CXX names a program that is not there: {command[0]}")
+    found = command or [path for path in map(shutil.which, ("g++", "c++")) if path][:1]
+    if not found:
+        raise OSError("there is no C++ compiler (g++ or c++) on the PATH")
+    return found
 
 
 def _cpu() -> str:

@@ -178,7 +178,7 @@ void Runner<T>::depthwise_inputs(long u, const Image& in, const Buffers& buffer,
     }
 }
 
-// Back through the ReLU: out (+)= gradient where the padded input is positive.
+// Back through the ReLU: out (+)= gradient where the padded input is positive (or NaN, as in PyTorch).
 template <typename T>
 template <bool ADD>
 void Runner<T>::leave_relu(const Image& in, const Buffers& buffer, T* out, long pixel) const {
@@ -190,7 +190,7 @@ void Runner<T>::leave_relu(const Image& in, const Buffers& buffer, T* out, long 
                 using Vec = typename L::Vec;
                 const long from = (y + PAD) * wide + (x + PAD) * c + v;
                 Vec& to = L::at(out + (y * in.w + x) * pixel + v);
-                const Vec g = L::at(buffer.padded + from) > 0 ? L::at(buffer.input_grad + from) : Vec{};
+                const Vec g = L::at(buffer.padded + from) <= 0 ? Vec{} : L::at(buffer.input_grad + from);
                 to = ADD ? to + g : g;
             });
 }

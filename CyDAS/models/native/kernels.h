@@ -212,28 +212,43 @@ struct Kernels {
         mean = typename L::Vec{};
         window.each(w, [&](long at_pixel) {
             const typename L::Vec value = L::at(image + at_pixel * pixel);
-            if constexpr (MAX) largest = ((value > largest) | (value != value)) ? value : largest;
+            if constexpr (MAX) largest = replaces<L>(value, largest) ? value : largest;
             mean += value;
         });
         mean *= window.share();
     }
 
-    // The gradients of both: the first largest pixel takes the maximum's, as in PyTorch.
+    // Whether a pixel is the largest so far, as PyTorch sees it: the first of equal ones, and the last NaN.
+    template <typename L>
+    static inline auto replaces(const typename L::Vec& value, const typename L::Vec& largest) {
+        return (value > largest) | (value != value);
+    }
+
+    // The gradients of both: the largest pixel takes the maximum's.
     template <typename L, bool MAX>
     static inline void pool_backward(const T* image, long pixel, long w, const Window& window,
                                      const typename L::Vec& grad_largest, const typename L::Vec& grad_mean, T* grad,
                                      long grad_pixel) {
-        const typename L::Vec share = grad_mean * window.share();
+        using Vec = typename L::Vec;
+        using Places = decltype(Vec{} == Vec{});
+        const Vec share = grad_mean * window.share();
         if constexpr (!MAX) {
             window.each(w, [&](long at_pixel) { L::at(grad + at_pixel * grad_pixel) += share; });
             return;
         }
-        typename L::Vec largest, mean, left = grad_largest;
-        pool<L, MAX>(image, pixel, w, window, largest, mean);
+        Vec largest = Vec{} - std::numeric_limits<T>::infinity();
+        Places place = Places{}, here = Places{};  // of the largest pixel; of this one, counted within the window
         window.each(w, [&](long at_pixel) {
-            const auto here = L::at(image + at_pixel * pixel) == largest;
-            L::at(grad + at_pixel * grad_pixel) += share + (here ? left : typename L::Vec{});
-            left = here ? typename L::Vec{} : left;
+            const Vec value = L::at(image + at_pixel * pixel);
+            const Places is_larger = replaces<L>(value, largest);
+            largest = is_larger ? value : largest;
+            place = is_larger ? here : place;
+            here += 1;
+        });
+        here = Places{};
+        window.each(w, [&](long at_pixel) {
+            L::at(grad + at_pixel * grad_pixel) += share + (here == place ? grad_largest : Vec{});
+            here += 1;
         });
     }
 };

@@ -17,6 +17,7 @@ struct Norm {
 template <typename T>
 struct Slopes {
     std::vector<T> gradient, z, constant;
+    bool constant_statistics;  // z's slope and the constant are zero, and a z that is not finite does not matter
 };
 
 // One batch norm with its batch. c channels in memory, `channels` of them real.
@@ -45,12 +46,21 @@ struct NormStep {
         });
     }
 
-    // An image's mean and sum of squared distances from it, [2, c].
-    static void image_moments(const T* first, const T* sums, long pixels, long c, double* moments) {
+    // An image's mean and sum of squared distances from it, [2, c]. Squares that are too large for T are summed again.
+    static void image_moments(const T* z, const T* sums, long pixels, long c, double* moments) {
         for (long ch = 0; ch < c; ch++) {
-            const double mean = double(sums[ch]) / pixels;
-            moments[ch] = first[ch] + mean;
-            moments[c + ch] = double(sums[c + ch]) - mean * sums[ch];
+            double sum = sums[ch], squares = sums[c + ch];
+            if (!std::isfinite(squares)) {
+                sum = squares = 0;
+                for (long p = 0; p < pixels; p++) {
+                    const double d = double(z[p * c + ch]) - z[ch];
+                    sum += d;
+                    squares += d * d;
+                }
+            }
+            const double mean = sum / pixels;
+            moments[ch] = z[ch] + mean;
+            moments[c + ch] = squares - mean * sum;
         }
     }
 
@@ -116,6 +126,7 @@ struct NormStep {
         const double count = double(n) * pixels;
         double weight_gradient = 0;
         for (auto* part : {&slopes.gradient, &slopes.z, &slopes.constant}) part->resize(c);
+        slopes.constant_statistics = !training;
         for (long ch = 0; ch < c; ch++) {
             double sum = 0, dot = 0;
             for (long i = 0; i < n; i++) {
@@ -141,6 +152,10 @@ struct NormStep {
             using L = decltype(lanes);
             const typename L::Vec slope = L::at(&slopes.gradient[v]) * factor, by_z = L::at(&slopes.z[v]);
             const typename L::Vec constant = L::at(&slopes.constant[v]);
+            if (slopes.constant_statistics) {
+                for (long x = 0; x < width; x++) L::at(out + x * c + v) = L::at(grad + x * pixel + v) * slope;
+                return;
+            }
             for (long x = 0; x < width; x++)
                 L::at(out + x * c + v) = L::at(grad + x * pixel + v) * slope + (L::at(z + x * c + v) * by_z + constant);
         });

@@ -148,7 +148,7 @@ class Projection {
     void write_row(long i, long y, const T* row, const T* grad) const {
         each_input(i, y, [&](auto lanes, long to, long from) {
             using L = decltype(lanes);
-            L::at(call.grad_input + to) = L::at(row + from) > 0 ? L::at(grad + from) : typename L::Vec{};
+            L::at(call.grad_input + to) = L::at(row + from) <= 0 ? typename L::Vec{} : L::at(grad + from);
         });
     }
 
