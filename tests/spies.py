@@ -3,6 +3,7 @@
 from contextlib import contextmanager
 from types import SimpleNamespace
 
+import numpy as np
 import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
@@ -122,3 +123,28 @@ def run_retrain(folder, *flags):
     cell = ["--cell_file", str(folder / "cell.json"), "--aux_weight", "0", "--batch_size", "500"]
     retrain([*TINY, *cell, "--output_dir", str(folder), "--name", "run", *flags])
     return folder / "retrain/run"
+
+
+class Lines(RunLog):
+    """A log that keeps what it is told."""
+
+    def __init__(self):
+        super().__init__(None)
+        self.lines, self.figures = [], []
+
+    def info(self, message, *values):
+        self.lines.append(message % values)
+
+    def scalars(self, figures, step):
+        self.figures.append((step, dict(figures)))
+
+
+class FakeCifar:
+    """CIFAR's arrays, of random pixels."""
+
+    base_folder, filename = "cifar", "cifar.tar.gz"
+
+    def __init__(self, root, train, download=False):
+        generator = np.random.default_rng(int(train))
+        self.data = generator.integers(1, 256, (40 if train else 20, 32, 32, 3), dtype=np.uint8)
+        self.targets = [index % 10 for index in range(len(self.data))]
