@@ -117,10 +117,11 @@ def run_search(folder, *flags):
     return folder / "search/run"
 
 
-def run_retrain(folder, *flags):
+def run_retrain(folder, *flags, cutout_length=2):
     folder.mkdir(exist_ok=True)
     (folder / "cell.json").write_text(CELL)
     cell = ["--cell_file", str(folder / "cell.json"), "--aux_weight", "0", "--batch_size", "500"]
+    cell += [] if cutout_length is None else ["--cutout_length", str(cutout_length)]
     retrain([*TINY, *cell, "--output_dir", str(folder), "--name", "run", *flags])
     return folder / "retrain/run"
 
@@ -140,11 +141,11 @@ class Lines(RunLog):
 
 
 class FakeCifar:
-    """CIFAR's arrays, of random pixels."""
+    """CIFAR's arrays, of pixels that say where they stand: row and column from 1, and the image's number."""
 
     base_folder, filename = "cifar", "cifar.tar.gz"
 
     def __init__(self, root, train, download=False):
-        generator = np.random.default_rng(int(train))
-        self.data = generator.integers(1, 256, (40 if train else 20, 32, 32, 3), dtype=np.uint8)
+        number, row, column = np.meshgrid(np.arange(40 if train else 20), np.arange(32), np.arange(32), indexing="ij")
+        self.data = np.stack([row + 1, column + 1, number + 1], axis=3).astype(np.uint8)
         self.targets = [index % 10 for index in range(len(self.data))]

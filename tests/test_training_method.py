@@ -331,8 +331,8 @@ def test_cutout_blanks_squares_of_the_flags_side(program, tmp_path, length, monk
     from torchvision import datasets
 
     monkeypatch.setattr(datasets, "CIFAR10", FakeCifar)
-    flags = [] if length is None else ["--cutout_length", str(length)]
-    run_retrain(tmp_path, "--epochs", "1", "--dataset", "cifar10", "--image_size", "32", *flags)
+    flags = "--epochs 1 --dataset cifar10 --image_size 32".split()
+    run_retrain(tmp_path, *flags, cutout_length=length)
     images = torch.cat([x for e in range(8) for x, _ in program.epochs[0].batches.epoch(e)])
     blank = (images == 0).all(1).flatten(1).sum(1)
     side = 16 if length is None else length
