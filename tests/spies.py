@@ -144,8 +144,13 @@ class FakeCifar:
     """CIFAR's arrays, of pixels that say where they stand: row and column from 1, and the image's number."""
 
     base_folder, filename = "cifar", "cifar.tar.gz"
+    classes = [f"class {number}" for number in range(10)]
 
     def __init__(self, root, train, download=False):
         number, row, column = np.meshgrid(np.arange(40 if train else 20), np.arange(32), np.arange(32), indexing="ij")
         self.data = np.stack([row + 1, column + 1, number + 1], axis=3).astype(np.uint8)
         self.targets = [index % 10 for index in range(len(self.data))]
+
+
+class FakeCifar100(FakeCifar):
+    classes = [f"class {number}" for number in range(100)]

@@ -17,7 +17,7 @@ from CyDAS.data.loaders import Batches, TensorBatches
 from CyDAS.data.sets import ImagesInMemory, resize
 from CyDAS.utils.distributed import Process
 from CyDAS.utils.errors import CydasError
-from tests.spies import CPU, ONE, FakeCifar, first_step, run_search
+from tests.spies import CPU, ONE, FakeCifar, FakeCifar100, first_step, run_search
 
 CIFAR = torch.tensor([0.49139968, 0.48215827, 0.44653124]), torch.tensor([0.24703233, 0.24348505, 0.26158768])
 IMAGENET = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
@@ -26,7 +26,7 @@ IMAGENET = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.22
 @pytest.fixture
 def cifar(monkeypatch):
     monkeypatch.setattr(datasets, "CIFAR10", FakeCifar)
-    monkeypatch.setattr(datasets, "CIFAR100", FakeCifar)
+    monkeypatch.setattr(datasets, "CIFAR100", FakeCifar100)
 
     def load(process=ONE, dataset="cifar10", **flags):
         return load_data(SearchConfig(dataset=dataset, **{"batch_size": 8, **flags}), process)

@@ -21,7 +21,7 @@ from CyDAS.models.native import tensors
 from CyDAS.test import make_fast
 from CyDAS.utils.checkpoint import load_checkpoint
 from CyDAS.utils.distributed import Process
-from tests.spies import CPU, FakeCifar, Lines, SpyBatches, first_step, run_retrain, steps_of_optimisers
+from tests.spies import CPU, FakeCifar, FakeCifar100, Lines, SpyBatches, first_step, run_retrain, steps_of_optimisers
 
 GENOTYPE = make_genotype(*[[[("skip_connect", 0), ("max_pool_3x3", 1)]] * 4] * 2)
 
@@ -198,8 +198,10 @@ def program(monkeypatch):
         noted.events.append("train")
         noted.seed = torch.initial_seed()
         noted.epochs.append(
-            SimpleNamespace(epoch=epoch, lr=group["lr"], group=group, optimiser=optimiser, drops=drops, config=config,
-                            network=network, batches=batches, n_classes=n_classes)
+            SimpleNamespace(
+                epoch=epoch, lr=group["lr"], group=group, optimiser=optimiser, drops=drops, config=config,
+                network=network, batches=batches, n_classes=n_classes, guard=rest[2],
+            )
         )  # fmt: skip
         return {}
 
@@ -354,7 +356,7 @@ def test_the_rule_for_small_networks_is_cifars(program, tmp_path, monkeypatch, d
     from torchvision import datasets
 
     monkeypatch.setattr(datasets, "CIFAR10", FakeCifar)
-    monkeypatch.setattr(datasets, "CIFAR100", FakeCifar)
+    monkeypatch.setattr(datasets, "CIFAR100", FakeCifar100)
     start = darts if space == "darts" else run_retrain
     run = start(tmp_path, "--epochs", "1", "--dataset", dataset, *given)
     config = program.epochs[0].config
@@ -392,3 +394,9 @@ def test_a_first_step_is_that_of_the_whole_program(tmp_path):
     assert (step.options["lr"], step.options["nesterov"]) == (0.3, True)
     norm = torch.stack([g.norm() for g in step.gradients if g is not None]).norm()
     assert float(norm) == pytest.approx(0.05, rel=1e-3)
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_what_is_not_finite_is_left_out_where_the_flag_says_so(program, tmp_path, skip):
+    run_retrain(tmp_path, "--epochs", "1", *["--on_nan", "skip"] * skip)
+    assert program.epochs[0].guard.skips == skip

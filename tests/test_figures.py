@@ -1,0 +1,137 @@
+"""Figures of the log: means over images and processes, the step that was not finite, what goes through a checkpoint."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from CyDAS.engine.optim import learn, update
+from CyDAS.models.fuse import fold_batch_norms
+from CyDAS.models.weight_pool import WeightPool
+from CyDAS.utils.checkpoint import buffers_of, set_buffers
+from CyDAS.utils.errors import CydasError
+from CyDAS.utils.meters import Averages, top1
+from CyDAS.utils.profile import count_macs, count_parameters
+from CyDAS.utils.resume import MAY_DIFFER, check_continuation
+from tests.spies import CPU, Lines, make_search
+
+NO_SCALER = torch.amp.GradScaler("cpu", enabled=False)
+
+
+def scalar(value):
+    return torch.tensor(float(value))
+
+
+def test_means_weigh_figures_by_their_images_and_start_anew_after_a_report():
+    averages, log = Averages(CPU), Lines()
+    averages.add({"loss": scalar(1), "other": scalar(5)}, 2)
+    averages.add({"loss": scalar(4)}, 1)
+    assert averages.means() == pytest.approx({"loss": 2.0, "other": 5.0})
+    again = Averages(CPU)
+    again.load_state_dict(averages.state_dict())
+    assert again.means() == averages.means()
+    assert averages.report(log, "epoch", 2) == pytest.approx({"loss": 2.0, "other": 5.0})
+    assert log.lines == ["epoch  loss 2  other 5"] and averages.means() == {}
+    averages.add({"loss": scalar(7)})
+    assert averages.means() == {"loss": 7.0}
+
+
+def test_a_figure_that_is_not_finite_is_found_at_its_first_step():
+    averages, log = Averages(CPU), Lines()
+    for value in (1, 2, math.inf, math.nan, 3):
+        averages.add({"loss": scalar(value)})
+        assert averages.is_finite_everywhere() == (value in (1, 2))
+    again = Averages(CPU)
+    again.load_state_dict(averages.state_dict())
+    for one in (averages, again):
+        with pytest.raises(CydasError, match="at step 13, epoch: loss"):  # the last of them is step 15
+            one.report(log, "epoch", 15)
+
+
+def test_top_1_is_a_percentage():
+    logits = torch.eye(4)[[0, 1, 2, 2]]
+    assert top1(logits, torch.tensor([0, 1, 2, 3])).item() == 75.0
+
+
+def test_buffers_go_back_where_they_were():
+    network = nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm2d(2))
+    values = buffers_of(network)
+    network.train()[0](torch.randn(4, 3, 2, 2))
+    assert not torch.equal(network[0].running_mean, values["0.running_mean"])
+    set_buffers(network, values)
+    assert all(torch.equal(buffer, values[name]) for name, buffer in network.named_buffers())
+
+
+def test_an_update_is_the_mean_gradient_of_its_parts():
+    weight = nn.Parameter(torch.zeros(()))
+    x, y = torch.arange(7.0), torch.arange(7)
+    sizes = []
+
+    def loss_of(x, y):
+        sizes.append(len(x))
+        return (weight * x).mean(), {"mean": x.mean()}
+
+    figures, norm = learn(loss_of, x, y, 3, [torch.optim.SGD([weight], lr=1.0)], 100.0, NO_SCALER)
+    assert sizes == [3, 2, 2] and norm.item() == pytest.approx(3.0) and weight.item() == pytest.approx(-3.0)
+    assert figures["mean"].item() == pytest.approx(3.0)
+
+
+def test_a_gradient_that_is_not_finite_moves_nothing_where_it_is_to_be_left_out():
+    for skip, moved in ((True, False), (False, True)):
+        weight = nn.Parameter(torch.ones(()))
+        optimiser = torch.optim.SGD([weight], lr=1.0)
+        norm = update([weight * math.inf], [optimiser], 5.0, NO_SCALER, skip_bad=skip)
+        assert not math.isfinite(norm.item()) and (weight.item() != 1.0) == moved
+        update([weight * 2], [optimiser], 1.0, NO_SCALER, skip_bad=skip)
+        assert weight.grad is None
+
+
+def test_flags_that_may_differ_in_a_continuation(tmp_path):
+    from CyDAS.config import SearchConfig
+    from CyDAS.utils.flags import plain
+
+    saved = plain(SearchConfig(w_lr=0.3))
+    for name in ("print_freq", "workers", "device", "threads", "checkpoint_minutes", "on_nan"):
+        assert name in MAY_DIFFER
+    check_continuation(saved, SearchConfig(w_lr=0.3, print_freq=3, workers=0, threads=1, name="x"), tmp_path)
+    for flags in ({}, {"w_lr": 0.3, "seed": 1}, {"w_lr": 0.3, "use_amp": True}, {"w_lr": 0.3, "batch_size": 4}):
+        with pytest.raises(CydasError, match="was made with other flags"):
+            check_continuation(saved, SearchConfig(**flags), tmp_path)
+    check_continuation(saved, SearchConfig(), tmp_path, "w_lr")
+
+
+def test_sizes_of_a_network():
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(64, 5)
+    )
+    assert count_parameters(network) == 3 * 4 * 9 + 8 + 64 * 5 + 5
+    assert count_macs(network, (3, 4, 4)) == 16 * 27 * 4 + 64 * 5
+
+
+def test_the_pool_is_copied_into_and_out_of():
+    search = make_search()
+    search.start_cycle(Lines())
+    pool = WeightPool()
+    pool.store(search.joint.nas_layers)
+    assert len(pool) > 0 and pool.fill(search.joint.nas_layers) == len(pool)
+    kept = {key: {n: t.clone() for n, t in state.items()} for key, state in pool.state_dict().items()}
+    with torch.no_grad():
+        for parameter in search.joint.nas_layers.parameters():
+            parameter.add_(1)
+    assert all(torch.equal(t, kept[key][n]) for key, state in pool.state_dict().items() for n, t in state.items())
+    other = WeightPool()
+    other.load_state_dict(pool.state_dict())
+    assert other.fill(search.joint.nas_layers) == len(other) == len(pool)
+    assert {"0.0", "0.1", "1.1", "2.0"} <= {".".join(key.split(".")[:2]) for key in kept}
+
+
+def test_batch_norms_are_folded_everywhere():
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.BatchNorm2d(4)).eval()
+    with torch.no_grad():
+        network[1].running_mean.uniform_(), network[1].weight.uniform_(1, 2)
+        x = torch.randn(2, 3, 4, 4)
+        expected = network(x)
+        fold_batch_norms(network)
+        torch.testing.assert_close(network(x), expected)
+    assert [type(m).__name__ for m in network] == ["Conv2d", "Identity", "ReLU", "BatchNorm2d"]
