@@ -131,13 +131,19 @@ class Lines(RunLog):
 
     def __init__(self):
         super().__init__(None)
-        self.lines, self.figures = [], []
+        self.lines, self.figures, self.total, self.advanced = [], [], None, 0
 
     def info(self, message, *values):
         self.lines.append(message % values)
 
     def scalars(self, figures, step):
         self.figures.append((step, dict(figures)))
+
+    def start_progress(self, total, unit="step"):
+        self.total = total
+
+    def advance(self):
+        self.advanced += 1
 
 
 class FakeCifar:

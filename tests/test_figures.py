@@ -1,11 +1,14 @@
 """Figures of the log: means over images and processes, the step that was not finite, what goes through a checkpoint."""
 
 import math
+import re
+import time
 
 import pytest
 import torch
 from torch import nn
 
+from CyDAS.engine.estimate import FirstSteps, estimate_search
 from CyDAS.engine.optim import learn, update
 from CyDAS.models.fuse import fold_batch_norms
 from CyDAS.models.weight_pool import WeightPool
@@ -14,7 +17,7 @@ from CyDAS.utils.errors import CydasError
 from CyDAS.utils.meters import Averages, top1
 from CyDAS.utils.profile import count_macs, count_parameters
 from CyDAS.utils.resume import MAY_DIFFER, check_continuation
-from tests.spies import CPU, Lines, make_search
+from tests.spies import CPU, Lines, SpyBatches, make_search
 
 NO_SCALER = torch.amp.GradScaler("cpu", enabled=False)
 
@@ -135,3 +138,35 @@ def test_batch_norms_are_folded_everywhere():
         fold_batch_norms(network)
         torch.testing.assert_close(network(x), expected)
     assert [type(m).__name__ for m in network] == ["Conv2d", "Identity", "ReLU", "BatchNorm2d"]
+
+
+def times_of(lines):
+    """How often each part of an estimate comes, and what the whole is said to take."""
+    parts = [re.fullmatch(r"(.+): (\S+) s, (\d+) times: (\S+) s", line) for line in lines]
+    parts = [part for part in parts if part]
+    for part in parts:
+        assert float(part[4]) == pytest.approx(float(part[2]) * int(part[3]), rel=1e-2, abs=1e-9)
+    return {part[1]: int(part[3]) for part in parts}, sum(float(part[4]) for part in parts)
+
+
+def test_an_estimate_counts_every_step_of_a_search(monkeypatch):
+    monkeypatch.setattr("CyDAS.engine.estimate.STEPS", 2)
+    search = make_search(pretrain_epochs=2, search_iter=5, search_iter_epochs=4, nasnet_warmup=3, sample_ratio=0.5)
+    lines = estimate_search(search, SpyBatches(1.0, 10), SpyBatches(2.0, 12))
+    times, seconds = times_of(lines)
+    assert times == {
+        "step, warm-up": 5 * 2, "checkpoint, warm-up": 2, "start of a cycle": 3, "step, evaluation warm-up": 5 * 3 * 3,
+        "step, joint": 5 * 3 * 4, "checkpoint, joint": 3 * 7, "pictures of a round": 5,
+    }  # fmt: skip
+    assert f"the whole run: {seconds:.0f} s" in lines[-1] or abs(float(lines[-1].split()[3]) - seconds) <= 1
+    assert "M parameters" in lines[0] and "multiply-accumulates" in lines[0]
+
+
+def test_an_estimate_leaves_out_the_first_step():
+    batches = SpyBatches(1.0, 10)
+    first = FirstSteps(batches)
+    assert len(first) == 3 and len(FirstSteps(SpyBatches(1.0, 2))) == 2
+    for number, _ in enumerate(first.epoch(4)):
+        time.sleep(0.05 if number == 0 else 0.0)
+    assert len(first.seconds) == 3 and first.mean() < 0.03 < first.seconds[0]
+    assert [(asked.epoch, asked.steps) for asked in batches.asked] == [(4, 3)]

@@ -314,6 +314,7 @@ def test_a_search_says_something_every_so_many_steps(every, indices):
     names = ("warm-up 1/1", "cycle 1/1, evaluation warm-up 1/1", "cycle 1/1, joint 1/1")
     expected = [f"{name} [{index}/5]" for name in names for index in indices]
     assert [line.split("  ")[0] for line in log.lines if "[" in line] == expected
+    assert log.total == log.advanced == 15
     assert log.lines[0] == "search: 1 warm-up rounds and 1 cycles left, 5 steps an epoch"
     assert [step for step, _ in log.figures] == [5 * phase + index for phase in range(3) for index in indices]
     assert log.figures[0][1]["lr/w"] == 0.05 and log.figures[0][1]["lr/nas"] == 0.1
@@ -513,6 +514,20 @@ def test_each_stage_has_the_cells_of_its_own_genotype():
             reduction = index == len(cells) - 1 and stage < 2
             assert {op for node in cell.genotype for op, _ in node} == {names[stage + reduction]}
     assert isinstance(joint.nas_layers[0][0], EvaluationCell) and isinstance(joint.super_layers[0][0], SearchCell)
+
+
+def test_entropy_is_1_for_alphas_that_are_alike_and_0_for_decided_ones():
+    for space in ("darts", "nats"):
+        space, joint = build("--space", space)
+        with torch.no_grad():
+            for alpha in joint.super_layers_arch.parameters():
+                alpha.zero_()
+        assert space.alpha_entropy(joint) == pytest.approx(1)
+        with torch.no_grad():
+            for alpha in joint.super_layers_arch.parameters():
+                alpha[..., 1] = 100
+        assert space.alpha_entropy(joint) == pytest.approx(0, abs=1e-6)
+        assert sum(space.describe(space.discretise(joint)).values()) == (6 if isinstance(space, NatsSpace) else 16)
 
 
 # -- the flags themselves --------------------------------------------------------------------------------------------

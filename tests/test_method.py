@@ -475,3 +475,18 @@ def test_progress_is_told_of_steps_phases_and_rounds_but_for_the_last_of_each():
     assert told.step == [(0, 0, 1, 1), (1, 0, 1, 3), (1, 1, 1, 5)]
     assert told.phase == [(1, 1, 0, 4)]
     assert told.round == [(1, 0, 0, 2), (2, 0, 0, 6)]
+
+
+def test_processes_share_the_start_of_a_cycle_and_the_end_of_a_round(monkeypatch):
+    """Its weights are drawn, and its batch norms' statistics made, in each process by itself."""
+    events = []
+    monkeypatch.setattr("CyDAS.engine.cycle.copy_from_main", lambda joint: events.append("shared"))
+    search = make_search(pretrain_epochs=1, search_iter=2)
+    search.joint.feature_extractor.register_forward_pre_hook(lambda *_: events.append("step"))
+
+    class Listener(Nobody):
+        def end_round(self, search):
+            events.append("end")
+
+    run(search, SpyBatches(TRAIN, 1), SpyBatches(VAL, 1), Listener())
+    assert events == ["step", "shared", "end", "shared", *["step"] * 3, "shared", "end"]

@@ -21,7 +21,9 @@ from CyDAS.models.native import tensors
 from CyDAS.test import make_fast
 from CyDAS.utils.checkpoint import load_checkpoint
 from CyDAS.utils.distributed import Process
+from CyDAS.utils.errors import CydasError
 from tests.spies import CPU, FakeCifar, FakeCifar100, Lines, SpyBatches, first_step, run_retrain, steps_of_optimisers
+from tests.test_data_method import make_images
 
 GENOTYPE = make_genotype(*[[[("skip_connect", 0), ("max_pool_3x3", 1)]] * 4] * 2)
 
@@ -184,6 +186,16 @@ def test_the_learning_rate_starts_slowly_for_large_batches_and_falls_to_0(batch)
     assert retrain_lr(0.4, 8, 8, 3, batch) == pytest.approx(0)
 
 
+def test_the_step_that_was_not_finite_is_counted_from_the_start_of_the_training():
+    class Broken(SpyBatches):
+        def epoch(self, epoch=0, steps=None, start=0):
+            for step, (x, y) in enumerate(super().epoch(epoch, steps, start)):
+                yield (x * math.nan if step == 1 else x), y
+
+    with pytest.raises(CydasError, match="not finite at step 8, epoch 3/600 "):
+        one_epoch(Linear(), Broken(1.0, 3), epoch=2)
+
+
 # -- the program -----------------------------------------------------------------------------------------------------
 
 
@@ -303,6 +315,7 @@ def test_last_and_best_are_told_apart_by_top_1(program, tmp_path):
     assert load_checkpoint(run / "best.pth.tar")["epoch"] == 2
     resume = load_checkpoint(run / "retrain_resume.pth.tar")
     assert (resume["best_top1"], resume["best_top5"], resume["sta_epoch"]) == (70.0, 80.0, 4)
+    assert resume["lr_scheduler"] == {"last_epoch": 4}
     log = (run / "retrain.log").read_text()
     assert log.index("last epoch: top-1 60.00 %") < log.index("best epoch: top-1 70.00 % (chosen on the test set)")
 
@@ -315,6 +328,8 @@ def test_a_first_epoch_without_any_success_is_the_best_so_far(program, tmp_path)
 def test_more_epochs_go_on_from_the_last_and_remember_the_best(program, tmp_path):
     program.accuracies = [(70.0, 90.0), (60.0, 90.0), (65.0, 90.0)]
     run_retrain(tmp_path, "--epochs", "2")
+    with pytest.raises(CydasError, match="--epochs may only grow"):
+        run_retrain(tmp_path, "--epochs", "1", "--resume")
     run = run_retrain(tmp_path, "--epochs", "3", "--resume")
     assert [epoch.epoch for epoch in program.epochs] == [0, 1, 2]
     assert json.loads((run / "result.json").read_text())["best"]["top1"] == 70.0
@@ -339,6 +354,15 @@ def test_cutout_blanks_squares_of_the_flags_side(program, tmp_path, length, monk
     blank = (images == 0).all(1).flatten(1).sum(1)
     side = 16 if length is None else length
     assert int(blank.max()) == side**2 and (side == 0 or int(blank.min()) >= (side // 2) ** 2)
+
+
+def test_folders_are_trained_on_without_cutout_unless_it_is_given(program, tmp_path):
+    make_images(tmp_path / "images")
+    flags = ["--epochs", "1", "--dataset", "folder", "--data_dir", str(tmp_path / "images"), "--workers", "0"]
+    run_retrain(tmp_path, *flags, cutout_length=None)
+    assert program.epochs[0].config.cutout_length == 0 and program.epochs[0].n_classes == 2
+    with pytest.raises(CydasError, match="--cutout_length 0"):
+        run_retrain(tmp_path, *flags, "--overwrite", cutout_length=16)
 
 
 @pytest.mark.parametrize(
