@@ -168,7 +168,13 @@ def test_processes_wait_for_each_other_as_long_as_the_flag_says(monkeypatch, gpu
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
-    monkeypatch.setattr(torch.distributed, "TCPStore", lambda *a, **k: SimpleNamespace(arguments=a))
+
+    class Store(torch.distributed.HashStore):
+        def __init__(self, *arguments):
+            super().__init__()
+            self.arguments = arguments
+
+    monkeypatch.setattr(torch.distributed, "TCPStore", Store)
     monkeypatch.setattr(
         torch.distributed, "init_process_group", lambda *a, **k: joined.update(k, backend=a[0] if a else k["backend"])
     )
@@ -379,7 +385,8 @@ def test_scaled_rates_are_those_of_sgd():
     assert (config.w_lr, config.nasnet_lr, config.w_lr_min, config.alpha_lr) == pytest.approx((0.3, 0.6, 0.003, 6e-4))
     assert len(lines) == 3 and "--w_lr 0.3: 0.1 times 3" in lines[0]
     config = RetrainConfig(lr=0.1, reference_batch=64)
-    assert scale_learning_rates(config, 4) == [] and config.lr == 0.1
+    scale_learning_rates(config, 4)
+    assert config.lr == 0.1
 
 
 def test_so_many_searches_run_at_a_time(tmp_path, capfd):
@@ -458,6 +465,17 @@ def test_affine_batch_norms_of_the_evaluation_network_are_the_flags():
         assert norms(nn.ModuleList(c for c in cells if isinstance(c, NatsSearchCell))) == {affine}
     network = build()[0].retrain_network(build()[0].discretise(build()[1]), True)
     assert norms(network) == {True}
+
+
+def test_batch_norms_are_pytorchs_and_convolutions_have_no_bias():
+    for space in ("darts", "nats"):
+        space, joint = build("--space", space)
+        auxiliary = isinstance(space, DartsSpace)
+        for network in (joint, space.retrain_network(space.discretise(joint), auxiliary)):
+            for module in network.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    assert (module.eps, module.momentum, module.track_running_stats) == (1e-5, 0.1, True)
+                assert not isinstance(module, nn.Conv2d) or module.bias is None
 
 
 def test_betas_and_repeated_cells_are_the_flags():
@@ -555,3 +573,36 @@ def test_bounds_of_flags(flag, refused, taken):
     parse(SearchConfig, "", ["--search_iter", "9", f"--{flag}", taken])
     with pytest.raises(CydasError, match=f"--{flag} must be "):
         parse(SearchConfig, "", ["--search_iter", "9", f"--{flag}={refused}"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (SearchConfig, {
+            "name": "default", "seed": 0, "device": "auto", "threads": None, "workers": 4, "print_freq": 50,
+            "use_amp": False, "amp_dtype": "bf16", "channels_last": False, "tf32": False, "deterministic": False,
+            "max_bad_images": 0, "sync_bn": False, "use_apex": False, "process_timeout": 60.0, "dataset": "digits",
+            "image_size": None, "use_aa": False, "space": "darts", "cells_per_stage": 5, "init_channels": 16,
+            "stem_multiplier": 3, "layer_num": 3, "res_stem": False, "checkpoint_minutes": 10.0, "on_nan": "stop",
+            "accum_steps": 1, "scale_lr": False, "grad_checkpointing": False, "resume_or_start": False,
+            "dry_run": False, "lr_schedule": "constant", "clip_apart": False, "use_beta": False, "repeat_cell": False,
+            "bn_affine": False, "share_fc": False, "method": "cdarts", "split": "index", "ensemble_param": False,
+            "ensemble_sum": False, "fix_head": False, "regular": False, "seeds": None, "jobs": 1, "overwrite": False,
+            "resume": False, "nats_table": None,
+        }),
+        (RetrainConfig, {
+            "nesterov": False, "on_nan": "stop", "accum_steps": 1, "scale_lr": False, "compile": False,
+            "compile_mode": "default", "checkpoint_minutes": 10.0, "cell_file": None, "use_aa": False,
+        }),
+        (EvaluationConfig, {
+            "batch_size": 128, "fuse": True, "resume": True, "resume_name": "last.pth.tar", "init_channels": 36,
+            "compile": False, "cell_file": None,
+        }),
+    ],
+    ids=["search", "retrain", "test"],
+)  # fmt: skip
+def test_defaults(kind, expected):
+    """Those that ``test_programs.py`` does not hold."""
+    config, given = parse(kind, "", ["--search_iter", "6"] if kind is SearchConfig else [])
+    assert {name: getattr(config, name) for name in expected} == expected
+    assert given == ({"search_iter"} if kind is SearchConfig else set())

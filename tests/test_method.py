@@ -376,6 +376,12 @@ def test_distillation_losses_by_their_formulas():
         assert kd_loss(s, e, kind, 2.0).item() == pytest.approx(value.item(), rel=1e-9)
 
 
+def test_cosine_similarity_of_next_to_nothing_is_next_to_nothing():
+    """The published eps of 1e-6, by which each norm is at least that."""
+    tiny = torch.full((1, 4), 5e-8, dtype=torch.float64)  # of norm 1e-7
+    assert kd_loss(tiny, tiny, 1, 1.0).item() == pytest.approx(-0.01)
+
+
 def test_losses_are_computed_in_float32_at_least():
     logits = torch.randn(4, 10).bfloat16()
     assert classification_loss(logits, torch.arange(4)).dtype == torch.float32

@@ -266,6 +266,16 @@ def test_drop_path_reaches_what_the_network_computes():
     torch.testing.assert_close(outcomes[0.4, False], outcomes[0.0, False], rtol=0.1, atol=0.5)  # statistics moved once
 
 
+def test_the_auxiliary_head_speaks_in_training_only():
+    network = RetrainNetwork(Layout(init_channels=2, stem_multiplier=1, image_size=12), [GENOTYPE] * 3, True)
+    x = torch.randn(2, 3, 12, 12)
+    assert network.train()(x).auxiliary.shape == (2, 10) and network.eval()(x).auxiliary is None
+    seen = []
+    network.aux_head.register_forward_pre_hook(lambda module, inputs: seen.append(tuple(inputs[0].shape)))
+    network.train()(x)
+    assert seen == [(2, 4 * 8, 3, 3)]  # what stage 2 of 3 gives out
+
+
 @pytest.mark.parametrize(
     ("flags", "rates"),
     [
