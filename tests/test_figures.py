@@ -86,8 +86,29 @@ def test_a_gradient_that_is_not_finite_moves_nothing_where_it_is_to_be_left_out(
         optimiser = torch.optim.SGD([weight], lr=1.0)
         norm = update([weight * math.inf], [optimiser], 5.0, NO_SCALER, skip_bad=skip)
         assert not math.isfinite(norm.item()) and (weight.item() != 1.0) == moved
+        with torch.no_grad():
+            weight.fill_(1.0)
         update([weight * 2], [optimiser], 1.0, NO_SCALER, skip_bad=skip)
-        assert weight.grad is None
+        assert weight.grad is None and weight.item() == pytest.approx(0.0, abs=1e-5)
+
+
+def test_gradients_of_something_else_do_not_count():
+    weight, other = (nn.Parameter(torch.zeros(())) for _ in range(2))
+    weight.grad, other.grad = torch.full((), 9.0), torch.full((), 9.0)
+    update([weight * 0.5], [torch.optim.SGD([weight, other], lr=1.0)], 5.0, NO_SCALER)
+    assert (weight.item(), other.item()) == (-0.5, 0.0)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_what_overflows_in_one_optimiser_is_left_out_in_all_of_them(apart):
+    """Not even weight decay or momentum moves the others' parameters."""
+    weight, alpha = (nn.Parameter(torch.ones(())) for _ in range(2))
+    optimisers = [torch.optim.SGD([p], lr=1.0, weight_decay=0.5) for p in (weight, alpha)]
+    scaler = torch.amp.GradScaler("cpu")
+    norm = update([weight * math.inf + alpha], optimisers, 5.0, scaler, apart)
+    assert (weight.item(), alpha.item(), norm.item()) == (1.0, 1.0, 0.0)
+    update([2 * weight + 3 * alpha], optimisers, 5.0, scaler, apart)
+    assert (weight.item(), alpha.item()) == pytest.approx((-1.5, -2.5), rel=1e-5)
 
 
 def test_flags_that_may_differ_in_a_continuation(tmp_path):
