@@ -13,16 +13,29 @@ from CyDAS.config import EvaluationConfig, RetrainConfig
 from CyDAS.engine.guard import StepGuard
 from CyDAS.engine.losses import classification_loss, mixup
 from CyDAS.engine.optim import Precision, retrain_lr
-from CyDAS.engine.supervised import Accuracy, EpochState, evaluate, train_epoch
+from CyDAS.engine.supervised import Accuracy, EpochState, Training, evaluate, train_epoch
 from CyDAS.models.genotype import make_genotype
 from CyDAS.models.layout import Layout
 from CyDAS.models.nasnet import DropPath, RetrainNetwork, RetrainOutput
 from CyDAS.models.native import tensors
+from CyDAS.search import SearchProgress
 from CyDAS.test import make_fast
 from CyDAS.utils.checkpoint import load_checkpoint
 from CyDAS.utils.distributed import Process
 from CyDAS.utils.errors import CydasError
-from tests.spies import CPU, FakeCifar, FakeCifar100, Lines, SpyBatches, first_step, run_retrain, steps_of_optimisers
+from CyDAS.utils.keeper import Keeper
+from tests.spies import (
+    CPU,
+    ONE,
+    FakeCifar,
+    FakeCifar100,
+    Lines,
+    SpyBatches,
+    first_step,
+    make_search,
+    run_retrain,
+    steps_of_optimisers,
+)
 from tests.test_data_method import make_images
 
 GENOTYPE = make_genotype(*[[[("skip_connect", 0), ("max_pool_3x3", 1)]] * 4] * 2)
@@ -111,7 +124,9 @@ def test_an_epoch_takes_its_own_batches_from_where_it_stands():
     batches, state, told = SpyBatches(1.0, 5), EpochState(CPU), []
     state.index = 2
     network = Linear().eval()
-    one_epoch(network, batches, state=state, epoch=3, end_step=lambda: told.append(state.index))
+    log = Lines()
+    one_epoch(network, batches, log, state, epoch=3, end_step=lambda: told.append(state.index))
+    assert log.advanced == 3
     assert [(asked.epoch, asked.start) for asked in batches.asked] == [(3, 2)]
     assert state.index == 5 and told == [3, 4]  # but for the last
     assert network.training
@@ -428,6 +443,27 @@ def test_a_first_step_is_that_of_the_whole_program(tmp_path):
     assert (step.options["lr"], step.options["nesterov"]) == (0.3, True)
     norm = torch.stack([g.norm() for g in step.gradients if g is not None]).norm()
     assert float(norm) == pytest.approx(0.05, rel=1e-3)
+
+
+def test_what_is_not_finite_is_not_saved(tmp_path):
+    """The report of the figures so far ends the run, which then goes on from the checkpoint before."""
+    network = Linear()
+    optimiser = torch.optim.SGD(network.parameters(), lr=0.1)
+    training = Training(network, optimiser, Precision(CPU, False, "bf16"), StepGuard("stop"))
+    keeper = Keeper(tmp_path / "checkpoint", 1.0, ONE, Lines(), keep=False, again=[])
+    training.save(keeper, {})
+    before = (tmp_path / "checkpoint").read_bytes()
+    training.state.printed.add({"loss": torch.tensor(math.nan)})
+    with pytest.raises(CydasError, match="not finite"):
+        training.save(keeper, {})
+    assert (tmp_path / "checkpoint").read_bytes() == before
+    search = make_search()
+    search.averages.add({"loss": torch.tensor(math.inf)})
+    progress = SearchProgress(Keeper(tmp_path / "search", 1.0, ONE, Lines(), keep=False, again=[]), {}, tmp_path,
+                              Lines(), None)  # fmt: skip
+    with pytest.raises(CydasError, match="not finite"):
+        progress.end_phase(search)
+    assert not (tmp_path / "search").exists()
 
 
 @pytest.mark.parametrize("skip", [False, True])
