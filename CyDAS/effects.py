@@ -80,6 +80,7 @@ RULES = (
         lambda c, p: c.compile_mode == "reduce-overhead" and p.device.type == "cpu",
         "on a CPU: it is for CUDA graphs",
     ),
+    Rule(_flags("sync_bn"), lambda c, p: p.world_size == 1, "in a single process"),
     Rule(_flags("use_apex"), lambda c, p: not c.sync_bn, "without --sync_bn"),
     Rule(_flags("tf32"), lambda c, p: p.device.type == "cpu", "on a CPU"),
     Rule(_flags("process_timeout"), lambda c, p: p.world_size == 1, "in a single process"),

@@ -28,10 +28,11 @@ def is_ours(content: dict[str, Any]) -> bool:
     return "genotype" in content and isinstance(content.get("config"), dict)
 
 
-def recall(config: EvaluationConfig, given: set[str], saved: dict[str, Any], path: Path) -> None:
+def recall(config: EvaluationConfig, given: set[str], saved: dict[str, Any], path: Path) -> list[str]:
     """Complete ``config`` by the settings that the checkpoint ``path`` was made with.
 
-    Raises :class:`CydasError` for a given flag that contradicts the network in the checkpoint.
+    Returns lines that say what the result cannot be compared with. Raises :class:`CydasError` for a given flag that
+    contradicts the network in the checkpoint.
     """
     saved = _completed(saved)
     void = set(given)
@@ -47,6 +48,13 @@ def recall(config: EvaluationConfig, given: set[str], saved: dict[str, Any], pat
                 f"checkpoint {path} is of another architecture or size: --{name} is {saved[name]} there, {value} was "
                 "given: leave the flag out"
             )
+    trained_on = saved.get("dataset")
+    if {trained_on, config.dataset} & set(IN_MEMORY) and trained_on != config.dataset:
+        return [
+            f"the network was trained on {trained_on}: images of {config.dataset} are resized and normalised in "
+            "another way than those were"
+        ]
+    return []
 
 
 def _completed(saved: dict[str, Any]) -> dict[str, Any]:

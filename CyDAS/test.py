@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
     path = find_file(config.resume_name, folder, "resume_name" in given, notes.append)
     found = find_weights(load_checkpoint(path), path, config.weights_key)
     if is_ours(found.about):
-        recall(config, given, found.about["config"], path)
+        notes += recall(config, given, found.about["config"], path)
     architecture = find_architecture(config, found.about, path)
     with run.started(config) as process:
         notes += idle_flags(config, given, process)

@@ -9,7 +9,6 @@ where none ends in time.
 """
 
 import argparse
-import json
 import os
 import queue
 import re
@@ -31,7 +30,10 @@ import CyDAS  # noqa: F401  before torch: it says how long waiting threads spin
 # isort: split
 from benchmarks.mutation_list import MUTATIONS, Mutation
 from benchmarks.speed import record
-from CyDAS.utils.files import write_json
+from CyDAS.utils.checkpoint import refusing
+from CyDAS.utils.errors import CydasError, run_program
+from CyDAS.utils.files import read_json, write_json
+from CyDAS.utils.numbers import whole_number
 
 ROOT = Path(__file__).resolve().parents[1]
 #: What tests need of the tree.
@@ -130,27 +132,33 @@ def try_all(mutations: Sequence[Mutation], jobs: int, seconds: float) -> dict[st
             return dict(zip((mutation.name for mutation in mutations), pool.map(take, mutations), strict=True))
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", metavar="NAME", help="changes to try (default: all)")
-    parser.add_argument("--jobs", type=int, default=1, help="changes tried at a time (default: 1)")
+    parser.add_argument(
+        "--jobs", type=whole_number, metavar="N", default=1, help="changes tried at a time (default: 1)"
+    )
     parser.add_argument("--timeout", type=float, default=300.0, help="seconds for the tests of a change (default: 300)")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/mutations.json")
-    arguments = parser.parse_args()
-    chosen = [m for m in MUTATIONS if not arguments.only or m.name in arguments.only]
-    if missing := set(arguments.only or ()) - {m.name for m in chosen}:
-        parser.error(f"there is no change {', '.join(map(repr, sorted(missing)))}")
+    options = parser.parse_args(arguments)
+    chosen = [m for m in MUTATIONS if not options.only or m.name in options.only]
+    if missing := set(options.only or ()) - {m.name for m in chosen}:
+        raise CydasError(f"there is no change {', '.join(map(repr, sorted(missing)))}")
+    if not options.jobs:
+        raise CydasError("--jobs must be at least 1")
+    before = {}
+    if options.only and options.output.exists():
+        with refusing(f"{options.output} holds no results of this benchmark"):
+            before = dict(read_json(options.output, "results")["results"])
     try:
         for mutation in MUTATIONS:
             changed(mutation)
-        results = try_all(chosen, arguments.jobs, arguments.timeout)
+        results = before | try_all(chosen, options.jobs, options.timeout)
     except (ValueError, RuntimeError) as error:
-        sys.exit(f"error: {error}")
-    if arguments.only and arguments.output.exists():
-        results = json.loads(arguments.output.read_text())["results"] | results
+        raise CydasError(str(error)) from None
     left = {name: result for name, result in results.items() if result["outcome"] != NOTICED}
     figures = {"changes": len(results), "noticed": len(results) - len(left), "results": results}
-    write_json(arguments.output, record() | figures)
+    write_json(options.output, record() | figures)
     print(f"{figures['noticed']} of {figures['changes']} changes are noticed")
     for name, result in left.items():
         print(f"NOT NOTICED ({result['outcome']}): {name} in {result['file']} {result['by']}")
@@ -158,4 +166,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

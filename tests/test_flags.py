@@ -324,6 +324,7 @@ IDLE = {  # program, flags: those which have no effect (None: an error says so)
     ("retrain", "--compile_mode max-autotune"): "compile_mode",
     ("test", "--compile --compile_mode reduce-overhead"): "compile_mode",
     ("retrain", "--use_apex"): "use_apex",
+    ("retrain", "--sync_bn"): "sync_bn",
     ("test", "--tf32"): "tf32",
     ("search", "--search_iter 6 --process_timeout 5"): "process_timeout",
     ("retrain", "--resume --overwrite"): "overwrite",
@@ -444,3 +445,12 @@ def test_numbers_are_ascii_digits_without_underscores(flag, value, capsys):
         f"argument {flag}: invalid {'int' if flag == '--epochs' else 'float'} value: '{value}'"
         in capsys.readouterr().err
     )
+
+
+def test_a_network_on_images_that_are_prepared_otherwise_is_said():
+    config, given = parse(EvaluationConfig, "", "--dataset folder --test_dir x".split())
+    saved = plain(RetrainConfig(dataset="cifar10", model_type="cifar"))
+    (line,) = recall(config, given, saved, Path("net"))
+    assert line.startswith("the network was trained on cifar10: images of folder are resized and normalised in another")
+    config, given = parse(EvaluationConfig, "", [])
+    assert recall(config, given, saved, Path("net")) == []
