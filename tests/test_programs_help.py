@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import logging
 import os
 import re
 import shutil
@@ -80,6 +81,7 @@ def drawn(request, tmp_path, monkeypatch, capfd):
     if request.param and not shutil.which("dot"):
         pytest.skip("the program dot is missing")
     monkeypatch.setattr(plot, "_dot_is_missing", False)
+    monkeypatch.setattr(logging.getLogger("CyDAS"), "handlers", [])  # those of runs in other tests write to stdout
     if not request.param:
         monkeypatch.setenv("PATH", "")
 
