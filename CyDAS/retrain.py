@@ -26,9 +26,9 @@ from CyDAS.models import native
 from CyDAS.spaces import check_genotype, load_architecture, make_space
 from CyDAS.utils import run
 from CyDAS.utils.about import how_made
-from CyDAS.utils.checkpoint import refusing
+from CyDAS.utils.checkpoint import RuledOut, refusing
 from CyDAS.utils.distributed import Process, copy_from_main, place
-from CyDAS.utils.errors import CydasError, run_program
+from CyDAS.utils.errors import run_program
 from CyDAS.utils.files import write_json
 from CyDAS.utils.flags import parse, plain
 from CyDAS.utils.keeper import Keeper
@@ -182,7 +182,7 @@ def check_training(
         check_continuation(content["config"], config, path, "epochs")
         check_same_data(content, data, path, ("train", "test"))
         if config.epochs < content["config"]["epochs"]:
-            raise CydasError(f"checkpoint {path} is of {content['config']['epochs']} epochs: --epochs may only grow")
+            raise RuledOut(f"checkpoint {path} is of {content['config']['epochs']} epochs: --epochs may only grow")
         kept = {name: content[name] for name in ("model_main", "optimizer")}
         check_finite(kept | {"buffers": [state["buffers"] for state in content["processes"]]}, f"checkpoint {path}")
 

@@ -203,6 +203,18 @@ def test_a_resumed_run_passes_over_a_checkpoint_with_weights_that_are_not_finite
     assert len(said) == 1 and name in said[0]
 
 
+def test_fewer_epochs_are_refused_and_no_older_checkpoint_is_taken(tmp_path, weights):
+    config, path = RetrainConfig(model_type="cifar", epochs=2), tmp_path / "resume"
+    content = {
+        "model_main": weights, "genotype": DartsSpace.to_strings(LIGHT), "config": plain(config),
+        "optimizer": {"state": {}, "param_groups": []}, "processes": [{"buffers": {}}],
+    }  # fmt: skip
+    save_checkpoint(previous(path), content, keep=False)
+    save_checkpoint(path, content | {"config": plain(config) | {"epochs": 3}}, keep=False)
+    with pytest.raises(CydasError, match="is of 3 epochs: --epochs may only grow"):
+        load_newest(path, partial(check_training, config, LIGHT, {}), [].append)
+
+
 def test_a_resumed_search_refuses_weights_that_are_not_finite():
     config = SearchConfig()
     content = {"about": {"config": plain(config)}, "search": {"round": 1, "joint": {"a": torch.ones(2)}}}

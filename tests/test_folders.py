@@ -289,6 +289,13 @@ def test_members_that_are_not_read_are_named(tmp_path):
     assert "5 hidden or of the system" in not_read(images) and images[1][0].size == (8, 8)
 
 
+@pytest.mark.parametrize("label", ["1_0", "+1", "-1", "1.0", "", "dog", "\u0663"])
+def test_a_class_number_is_digits(tmp_path, label):
+    write_shard(tmp_path / "a.tar", shard(0, label))
+    with pytest.raises(CydasError, match=r"a\.tar is no uncompressed tar file of images and classes: "):
+        read(tmp_path)
+
+
 def test_shards_of_a_single_class_or_twice_the_same_are_refused(tmp_path):
     write_shard(tmp_path / "a.tar", shard(3, 3))
     with pytest.raises(CydasError, match="--train_dir .* holds a single class, 3$"):

@@ -99,7 +99,7 @@ def _samples(shard: Path, not_read: NotRead) -> Iterator[Sample]:
                 if kind == "image":
                     images[key] = member
                 else:
-                    labels[key] = int(archive.extractfile(member).read(LABEL_BYTES))
+                    labels[key] = _label(archive.extractfile(member).read(LABEL_BYTES))
             with open(shard, "rb") as file:  # tarfile takes a cut or damaged header for the end
                 file.seek(archive.offset)
                 if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
@@ -112,6 +112,14 @@ def _samples(shard: Path, not_read: NotRead) -> Iterator[Sample]:
     for key in sorted(images):
         image = images[key]
         yield Sample(shard, key, image.offset_data, image.size, labels[key], extension(image.name))
+
+
+def _label(content: bytes) -> int:
+    """The class number in a ``.cls`` file. Raises ``ValueError`` for anything but digits."""
+    text = content.decode("ascii").strip()
+    if not text.isdecimal():  # int() takes 1_0 as well
+        raise ValueError(f"{text!r} is no class number")
+    return int(text)
 
 
 def _key_and_kind(member: tarfile.TarInfo, shard: Path, not_read: NotRead) -> tuple[str, str]:

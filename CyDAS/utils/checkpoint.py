@@ -148,19 +148,26 @@ def _collect_storages(value: Any, found: dict[int, int], seen: set[int], depth: 
             _collect_storages(item, found, seen, depth + 1)
 
 
+class RuledOut(CydasError):
+    """A good checkpoint that the flags rule out: going on from an older one is not what was meant."""
+
+
 def load_newest(
     path: Path, accept: Callable[[dict[str, Any], Path], None], warn: Callable[[str], None]
 ) -> dict[str, Any]:
     """The checkpoint at ``path`` or, where that is damaged or not accepted, the one before it.
 
-    ``accept(content, file)`` raises :class:`CydasError` for a checkpoint of something else. Whatever is passed over is
-    named to ``warn``. Raises :class:`CydasError` with all reasons where none is good; nothing is written.
+    ``accept(content, file)`` raises :class:`CydasError` for a checkpoint of something else, :class:`RuledOut` for one
+    that ends it all. Whatever is passed over is named to ``warn``. Raises :class:`CydasError` with all reasons where
+    none is good; nothing is written.
     """
     reasons = []
     for file in (path, previous(path)):
         try:
             content = load_checkpoint(file, sealed=True)
             accept(content, file)
+        except RuledOut:
+            raise
         except CydasError as error:
             if file.exists() or not reasons:
                 reasons.append(str(error))
