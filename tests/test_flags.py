@@ -454,3 +454,12 @@ def test_a_network_on_images_that_are_prepared_otherwise_is_said():
     assert line.startswith("the network was trained on cifar10: images of folder are resized and normalised in another")
     config, given = parse(EvaluationConfig, "", [])
     assert recall(config, given, saved, Path("net")) == []
+
+
+@pytest.mark.parametrize(("length", "blank"), [(24, True), (23, False), (0, False)])
+def test_a_square_that_blanks_whole_images_is_said(tmp_path, monkeypatch, capsys, length, blank):
+    monkeypatch.setattr(CyDAS.retrain, "estimate_retrain", lambda *a: [])
+    monkeypatch.setattr(CyDAS.retrain, "count_macs", lambda *a: 0)
+    flags = f"--cell_file {CELL} --init_channels 2 --stem_multiplier 1 --image_size 12 --output_dir {tmp_path}".split()
+    retrain([*flags, "--dry_run", "--cutout_length", str(length)])
+    assert ("blanks whole images of 12 pixels: give less" in capsys.readouterr().out) == blank
