@@ -60,7 +60,8 @@ def retrain_once(
     if isinstance(data, ImagesInFolders) and "cutout_length" not in given:
         config.cutout_length = 0
     if config.cutout_length >= 2 * data.image_size:  # wherever the square's centre lies
-        notes.append(f"--cutout_length {config.cutout_length} blanks whole images of {data.image_size} pixels: give less")
+        square = f"--cutout_length {config.cutout_length}"
+        notes.append(f"{square} blanks whole images of {data.image_size} pixels: give less")
     space = make_space(config, data)
     layout = space.layout
     train = data.train_batches(range(data.train_size), cutout_length=config.cutout_length, stream=3)
