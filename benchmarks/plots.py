@@ -42,6 +42,8 @@ def speed(results: Path) -> Path:
     figure, axes = subplots(1, 3, figsize=(11, 3.4), sharey=True)
     for axis, (label, names) in zip(axes, rows.items(), strict=True):
         for side, (colour, name) in SIDES.items():
+            if not all(side in cases[case]["median_seconds"] for case in names.values()):
+                continue  # an earlier record, of one baseline
             seconds = [cases[case]["median_seconds"][side] for case in names.values()]
             axis.plot(list(names), seconds, "o-", color=colour, label=name)
         axis.set(xlabel=label, yscale="log", xticks=list(names))
