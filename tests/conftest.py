@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from CyDAS.utils import lost
+
 ROOT = Path(__file__).resolve().parents[1]
 FIXTURES = Path(os.environ.get("CYDAS_FIXTURES", ROOT.parent / "shared/fixtures/equivalence.pt"))
 SPEC = Path(os.environ.get("CYDAS_SPEC", ROOT.parent / "shared/spec"))
@@ -18,3 +20,11 @@ def golden():
     if not path.exists():
         pytest.skip(f"reference counts are not at {path} (set CYDAS_SPEC)")
     return json.loads(path.read_text())
+
+
+@pytest.fixture(autouse=True)
+def no_process_waits_for_others_after_a_test():
+    """What a test leaves of a process group would speak up in the tests after it."""
+    yield
+    left, lost._meeting = lost._meeting, None
+    assert left is None, "this test has met other processes and has not left them"

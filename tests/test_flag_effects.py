@@ -178,8 +178,11 @@ def test_processes_wait_for_each_other_as_long_as_the_flag_says(monkeypatch, gpu
     monkeypatch.setattr(
         torch.distributed, "init_process_group", lambda *a, **k: joined.update(k, backend=a[0] if a else k["backend"])
     )
+    met = []
+    monkeypatch.setattr("CyDAS.utils.distributed.meet", lambda *place: met.append(place))
     config, _ = parse(RetrainConfig, "", ["--process_timeout", "7.5", "--device", "auto"])
     process = runs.start(config)
+    assert met == [(joined["store"], 1, 2)]
     assert (process.rank, process.world_size, process.is_main) == (1, 2, False)
     assert joined["timeout"] == timedelta(seconds=7.5) and joined["backend"] == backend
     assert (joined["rank"], joined["world_size"]) == (1, 2)
