@@ -168,6 +168,8 @@ class SearchConfig(TrainingConfig):
     nats_table: Path | None = flag(
         None, "table of NATS-Bench accuracies: those of the current cell go to the log, never into a decision"
     )
+    # speed
+    cuda_graphs: bool = flag(False, "record a cycle's updates once as CUDA graphs and replay them (one GPU)")
     # several searches
     seeds: list[int] | None = flag(None, "run one search for each seed, as NAME-seedN, and report mean and deviation")
     jobs: int = flag(1, "searches of --seeds that run at a time", at_least=1)
@@ -182,10 +184,18 @@ class SearchConfig(TrainingConfig):
             )
         if self.nats_table and self.space != "nats":
             raise CydasError("--nats_table knows the cells of --space nats only")
+        if self.cuda_graphs and (other := self._not_with_cuda_graphs()):
+            raise CydasError(f"--cuda_graphs {other}: such steps cannot be recorded; leave out one of the two")
         if self.seeds and self.dry_run:
             raise CydasError("--dry_run rehearses one search: leave out --seeds")
         if self.seeds and (len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0):
             raise CydasError(f"--seeds must be different numbers of at least 0, not {self.seeds}")
+
+    def _not_with_cuda_graphs(self) -> str:
+        """The flags by which the host looks at every step's result, or at its random generators."""
+        if self.use_amp and self.amp_dtype == "fp16":
+            return "--use_amp --amp_dtype fp16"
+        return "--on_nan skip" if self.on_nan == "skip" else "--grad_checkpointing" if self.grad_checkpointing else ""
 
 
 @dataclass

@@ -83,6 +83,11 @@ RULES = (
     Rule(_flags("sync_bn"), lambda c, p: p.world_size == 1, "in a single process"),
     Rule(_flags("use_apex"), lambda c, p: not c.sync_bn, "without --sync_bn"),
     Rule(_flags("tf32"), lambda c, p: p.device.type == "cpu", "on a CPU"),
+    Rule(
+        _flags("cuda_graphs"),
+        lambda c, p: p.device.type == "cpu" or p.world_size > 1,
+        "on a CPU, nor with several processes, whose messages are not recorded",
+    ),
     Rule(_flags("process_timeout"), lambda c, p: p.world_size == 1, "in a single process"),
     Rule(
         _flags("overwrite"),

@@ -53,10 +53,10 @@ MUTATIONS = [
              "(self.config.search_iter_epochs + self.config.nasnet_warmup) + part",
              "self.config.search_iter_epochs + part", EPOCHS),
     Mutation("optimisers kept across cycles", CYCLE,
-             "self.optimisers = SearchOptimisers(self.joint, self.config)\n        log.info", "log.info",
+             "self._set_optimisers()\n        log.info", "log.info",
              f"{METHOD}::test_all_optimisers_are_new_in_each_cycle_and_kept_within_it"),
     Mutation("alpha's Adam kept across cycles", CYCLE,
-             "self.optimisers = SearchOptimisers(self.joint, self.config)\n        log.info",
+             "self._set_optimisers()\n        log.info",
              "alpha = self.optimisers.alpha\n"
              "        self.optimisers = SearchOptimisers(self.joint, self.config)\n"
              "        self.optimisers.alpha = alpha\n        log.info",
@@ -69,7 +69,7 @@ MUTATIONS = [
              "if cyclic and self.architecture is None:",
              f"{METHOD}::test_each_cycle_builds_what_the_alphas_prefer_and_gives_operations_their_last_weights"),
     Mutation("no train update in the joint epochs", CYCLE,
-             "return figures | self._guarded(self.train_update, *train_batch)", "return figures", PHASES),
+             'return figures | self._guarded("train", self.train_update, train_batch)', "return figures", PHASES),
     Mutation("warm-up rounds one too few", CYCLE, "if index < config.pretrain_epochs:",
              "if index < config.pretrain_epochs - 1:", PHASES),
     Mutation("regulariser's epochs start anew in each round", CYCLE,

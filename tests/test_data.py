@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms.v2 import AutoAugment, AutoAugmentPolicy
 
 from CyDAS.config import SearchConfig
 from CyDAS.data import load_data
 from CyDAS.data.augment import BatchAugmentation, batch_crop, batch_cutout, batch_flip
+from CyDAS.data.auto_augment import auto_augment
 from CyDAS.data.loaders import seeded_generator
 from CyDAS.utils.distributed import Process
 from CyDAS.utils.errors import CydasError
@@ -76,6 +78,18 @@ def test_auto_augment_is_random_per_image_and_repeatable():
     first, again = (augmentation.train(images, torch.Generator().manual_seed(3)) for _ in range(2))
     assert torch.equal(first, again)
     assert len({image.numpy().tobytes() for image in first}) > 10
+
+
+@pytest.mark.parametrize("policy", list(AutoAugmentPolicy))
+def test_auto_augment_of_a_batch_is_torchvisions_of_every_image(policy):
+    images = torch.randint(0, 256, (60, 3, 17, 24), dtype=torch.uint8)
+    before = images.clone()
+    torch.manual_seed(5)
+    found = auto_augment(images, policy)
+    torch.manual_seed(5)
+    one = AutoAugment(policy)
+    assert torch.equal(found, torch.stack([one(image) for image in images]))
+    assert torch.equal(images, before) and not torch.equal(found, before)
 
 
 def digits(process=ONE, **flags):

@@ -266,7 +266,7 @@ def test_auto_augment_takes_the_place_of_the_colours_with_the_policy_of_imagenet
 
 def test_auto_augment_of_cifar_has_its_policy(cifar, monkeypatch):
     seen = []
-    monkeypatch.setattr("CyDAS.data.augment.AutoAugment", lambda policy: seen.append(policy) or (lambda image: image))
+    monkeypatch.setattr("CyDAS.data.augment.auto_augment", lambda images, policy: seen.append(policy) or images)
     next(cifar(use_aa=True).train_batches(range(40)).epoch())
     assert seen == [v2.AutoAugmentPolicy.CIFAR10]
     next(cifar(use_aa=True).test_batches().epoch())

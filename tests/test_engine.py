@@ -313,7 +313,7 @@ def test_a_bad_update_can_be_left_out_as_if_it_had_not_been():
         assert torch.equal(a, b), name
     with pytest.raises(CydasError, match="more than 10 steps in a row were not finite"):
         for _ in range(LIMIT + 1):
-            search._guarded(search.train_update, bad, y)
+            search._guarded("train", search.train_update, (bad, y))
     assert all(torch.isfinite(p).all() for p in search.joint.parameters())
 
 

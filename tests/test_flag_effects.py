@@ -158,7 +158,7 @@ def test_the_device_is_that_of_the_flag(monkeypatch, gpu):
         start_process("cuda", 1.0)
 
 
-@pytest.mark.parametrize(("gpu", "backend"), [(False, "gloo"), (True, "nccl")])
+@pytest.mark.parametrize(("gpu", "backend"), [(False, "gloo"), (True, "cpu:gloo,cuda:nccl")])
 def test_processes_wait_for_each_other_as_long_as_the_flag_says(monkeypatch, gpu, backend):
     joined = {}
     environment = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "here", "MASTER_PORT": "7", "LOCAL_RANK": "0"}

@@ -327,6 +327,7 @@ IDLE = {  # program, flags: those which have no effect (None: an error says so)
     ("retrain", "--sync_bn"): "sync_bn",
     ("test", "--tf32"): "tf32",
     ("search", "--search_iter 6 --process_timeout 5"): "process_timeout",
+    ("search", "--search_iter 6 --cuda_graphs"): "cuda_graphs",
     ("retrain", "--resume --overwrite"): "overwrite",
     ("retrain", "--resume_or_start --overwrite"): "overwrite",
     ("retrain", "--overwrite"): "",
@@ -365,6 +366,14 @@ def test_flags_have_their_effect_in_several_processes_on_gpus():
     flags = "--tf32 --process_timeout 9 --warmup_epochs 5 --sync_bn --use_apex".split()
     config, given = parse(RetrainConfig, "", flags)
     assert idle_flags(config, given, Process(0, 8, torch.device("cuda", 0))) == []
+
+
+def test_cuda_graphs_are_for_one_gpu():
+    config, given = parse(SearchConfig, "", ["--search_iter", "6", "--cuda_graphs"])
+    gpu = torch.device("cuda", 0)
+    assert idle_flags(config, given, Process(0, 1, gpu)) == []
+    (line,) = idle_flags(config, given, Process(1, 2, gpu))
+    assert line.startswith("--cuda_graphs has no effect") and "several processes" in line
 
 
 def scripts():

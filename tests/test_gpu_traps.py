@@ -87,7 +87,7 @@ def test_a_process_takes_its_own_gpu_before_it_meets_the_others(host_with_gpus, 
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: order.append(device))
     monkeypatch.setattr(distributed, "_join", lambda backend, rank, size, wait: order.append((backend, rank, size)))
     assert start_process("auto", 1.0) == Process(3, 4, torch.device("cuda", 1))
-    assert order == [1, ("nccl", 3, 4)]
+    assert order == [1, ("cpu:gloo,cuda:nccl", 3, 4)]
 
 
 class Child:

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.transforms.v2 import AutoAugment, AutoAugmentPolicy
+from torchvision.transforms.v2 import AutoAugmentPolicy
+
+from CyDAS.data.auto_augment import auto_augment
+from CyDAS.data.device import constant, send
 
 
 def batch_crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
@@ -15,7 +18,7 @@ def batch_crop(images: Tensor, padding: int, generator: torch.Generator) -> Tens
     n, _, height, width = images.shape
     device = images.device
     padded = F.pad(images, (padding,) * 4)
-    offsets = torch.randint(0, 2 * padding + 1, (2, n, 1), generator=generator).to(device)
+    offsets = send(torch.randint(0, 2 * padding + 1, (2, n, 1), generator=generator), device)
     rows = offsets[0] + torch.arange(height, device=device)
     columns = offsets[1] + torch.arange(width, device=device)
     image = torch.arange(n, device=device)[:, None, None]
@@ -24,7 +27,7 @@ def batch_crop(images: Tensor, padding: int, generator: torch.Generator) -> Tens
 
 def batch_flip(images: Tensor, generator: torch.Generator) -> Tensor:
     """Mirror each image left to right with probability 1/2. [N, C, H, W]."""
-    flipped = (torch.rand(len(images), generator=generator) < 0.5).to(images.device)
+    flipped = send(torch.rand(len(images), generator=generator) < 0.5, images.device)
     return torch.where(flipped[:, None, None, None], images.flip(-1), images)
 
 
@@ -34,7 +37,7 @@ def batch_cutout(images: Tensor, length: int, generator: torch.Generator) -> Ten
     device = images.device
 
     def inside(size: int) -> Tensor:
-        start = torch.randint(0, size, (n, 1), generator=generator).to(device) - length // 2
+        start = send(torch.randint(0, size, (n, 1), generator=generator), device) - length // 2
         position = torch.arange(size, device=device)
         return (position >= start) & (position < start + length)
 
@@ -54,7 +57,7 @@ class BatchAugmentation:
     auto_augment: bool = False
 
     def normalise(self, images: Tensor) -> Tensor:
-        mean, std = (torch.tensor(v, device=images.device).view(1, -1, 1, 1) * 255 for v in (self.mean, self.std))
+        mean, std = (constant(tuple(v), images.device).view(1, -1, 1, 1) * 255 for v in (self.mean, self.std))
         return (images.float() - mean) / std
 
     def train(self, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -62,7 +65,8 @@ class BatchAugmentation:
         if self.flip:
             images = batch_flip(images, generator)
         if self.auto_augment:
-            images = _auto_augment(images, generator)
+            with seeded(int(torch.randint(2**62, (), generator=generator))):  # torchvision draws from the global one
+                images = auto_augment(images, AutoAugmentPolicy.CIFAR10)
         images = self.normalise(images)
         return batch_cutout(images, self.cutout_length, generator) if self.cutout_length else images
 
@@ -80,10 +84,3 @@ def seeded(seed: int) -> Iterator[None]:
         yield
     finally:
         generator.set_state(before)
-
-
-def _auto_augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """AutoAugment draws from torch's global generator, one policy a call: hence image by image, under a local seed."""
-    policy = AutoAugment(AutoAugmentPolicy.CIFAR10)
-    with seeded(int(torch.randint(2**62, (), generator=generator))):
-        return torch.stack([policy(image) for image in images])

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from CyDAS.data.augment import BatchAugmentation, seeded
+from CyDAS.data.device import send
 from CyDAS.data.workers import leave_signals_to_the_program, read
 from CyDAS.utils.distributed import Process, any_of, gather
 from CyDAS.utils.errors import CydasError
@@ -84,7 +85,7 @@ class TensorBatches(Batches):
         self.augmentation = augmentation
 
     def epoch(self, epoch: int = 0, steps: int | None = None, start: int = 0) -> Iterator[Batch]:
-        batches = torch.tensor(self.order(epoch), device=self.process.device).split(self.batch_size)
+        batches = send(torch.tensor(self.order(epoch)), self.process.device).split(self.batch_size)
         for step in range(start, steps or len(self)):
             indices = batches[step]
             images = self.images[indices]
@@ -193,7 +194,7 @@ class FileBatches(Batches):
     def _agree(self, damaged: list[str], problem: str | None) -> None:
         """Note what is damaged in any process; raise where one of them has a problem, or there are too many."""
         new = self._bad_images.new(damaged)
-        if not any_of(bool(new) or problem is not None, self.process.device):
+        if not any_of(bool(new) or problem is not None):
             return
         reports = gather((new, problem))
         self._bad_images.note([text for news, _ in reports for text in news])

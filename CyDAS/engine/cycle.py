@@ -5,21 +5,21 @@ halves. What a single step does is in ``updates.py``.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch import Tensor
 
 from CyDAS.config import SearchConfig
 from CyDAS.data.loaders import Batch, Batches
+from CyDAS.engine.graphs import CudaRecorder, Update, UpdateGraphs
 from CyDAS.engine.optim import Figures, Precision, SearchOptimisers, cosine
 from CyDAS.engine.updates import SearchUpdates, Space
 from CyDAS.models.joint import JointNetwork
 from CyDAS.models.weight_pool import WeightPool
 from CyDAS.utils.checkpoint import buffers_of, set_buffers
-from CyDAS.utils.distributed import copy_from_main, is_same_everywhere, place
+from CyDAS.utils.distributed import copy_from_main, is_distributed, is_same_everywhere, place
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.logs import RunLog
 from CyDAS.utils.meters import Averages
@@ -62,6 +62,8 @@ class CyclicSearch(SearchUpdates):
         self.pool = WeightPool()
         self.architecture: Any = None
         self.averages = Averages(precision.device)
+        use_graphs = config.cuda_graphs and precision.device.type == "cuda" and not is_distributed()
+        self.graphs = UpdateGraphs(CudaRecorder(precision.device)) if use_graphs else None
         self.round = 0
         self.phase = 0  #: finished phases of the round
         self.index = 0  #: finished steps of the phase
@@ -113,30 +115,30 @@ class CyclicSearch(SearchUpdates):
         config = self.config
         if index < config.pretrain_epochs:
             name = f"warm-up {index + 1}/{config.pretrain_epochs}"
-            step = self._step_of(self.train_update)
+            step = self._step_of("train", self.train_update)
             return [Phase("warm-up", name, 0, (train,), self._data_epoch(index, 0), step)]
         name = f"cycle {index + 1 - config.pretrain_epochs}/{config.search_iter - config.pretrain_epochs}"
         phases = []
         warmups, joint = (config.nasnet_warmup if config.method == "cdarts" else 0), config.search_iter_epochs
         for epoch in range(warmups):
             part = f"{name}, evaluation warm-up {epoch + 1}/{warmups}"
-            at, step = self._data_epoch(index, joint + epoch), self._step_of(self.evaluation_update)
+            at, step = self._data_epoch(index, joint + epoch), self._step_of("warm-up", self.evaluation_update)
             phases.append(Phase("evaluation warm-up", part, 0, (val,), at, step))
         for epoch in range(joint):
             part, step = f"{name}, joint {epoch + 1}/{joint}", partial(self._joint_step, epoch=index * joint + epoch)
             phases.append(Phase("joint", part, epoch, (train, val), self._data_epoch(index, epoch), step))
         return phases
 
-    def _step_of(self, update: Callable[..., Figures]) -> Callable[[Sequence[Batch]], Figures]:
+    def _step_of(self, kind: str, update: Update) -> Callable[[Sequence[Batch]], Figures]:
         """A step that is one update by one loader's batch."""
-        return lambda batches: self._guarded(update, *batches[0])
+        return lambda batches: self._guarded(kind, update, batches[0])
 
     def start_cycle(self, log: RunLog) -> None:
         """A new evaluation network of the architecture that is now preferred, with its operations' last weights."""
         self._set_evaluation(self.space.discretise(self.joint))
         known = self.pool.fill(self.joint.nas_layers)
         copy_from_main(self.joint)
-        self.optimisers = SearchOptimisers(self.joint, self.config)
+        self._set_optimisers()
         log.info("new evaluation network, %d of its operations go on from their earlier weights", known)
 
     def _set_evaluation(self, architecture: Any) -> None:
@@ -144,17 +146,31 @@ class CyclicSearch(SearchUpdates):
         self.space.set_evaluation(self.joint, architecture)
         self.joint.nas_layers = place(self.joint.nas_layers, self.config, self.precision.device)
 
+    def _set_optimisers(self) -> None:
+        self.optimisers = SearchOptimisers(self.joint, self.config)
+        if self.graphs:
+            self.graphs.reset()
+
     def _joint_step(self, batches: Sequence[Batch], epoch: int) -> Figures:
         train_batch, val_batch = batches
         if self.config.method == "darts":
-            figures = self._guarded(self.alpha_update, *val_batch)
+            figures = self._guarded("alpha", self.alpha_update, val_batch)
         else:
-            figures = self._guarded(lambda x, y: self.val_update(x, y, epoch)[1], *val_batch)
-        return figures | self._guarded(self.train_update, *train_batch)
+            constants = self.regulariser_strength(epoch)
+            figures = self._guarded("val", lambda x, y: self.val_update(x, y, epoch)[1], val_batch, constants)
+        return figures | self._guarded("train", self.train_update, train_batch)
 
-    def _guarded(self, update: Callable[..., Figures], *batch: Tensor) -> Figures:
-        """The figures of an update; none of one that was left out."""
-        return self.guard.step(self.joint, lambda: update(*batch), self.precision.scaler) or {}
+    def _guarded(self, kind: str, update: Update, batch: Batch, constants: Hashable = ()) -> Figures:
+        """The figures of an update; none of one that was left out. ``constants``: what it computes with beside tensors
+        and learning rates.
+        """
+
+        def take() -> Figures:
+            if not self.graphs:
+                return update(*batch)
+            return self.graphs.take(kind, (constants, self.optimisers.learning_rates()), update, *batch)
+
+        return self.guard.step(self.joint, take, self.precision.scaler) or {}
 
     def _data_epoch(self, index: int, part: int) -> int:
         """A number of its own for every epoch that a loader gives: a round's joint epochs, then its warm-up epochs."""
@@ -184,8 +200,8 @@ class CyclicSearch(SearchUpdates):
 
     def _show(self, means: dict[str, float], log: RunLog) -> None:
         """The figures and the learning rates to TensorBoard."""
-        rates = {"lr/w": self.optimisers.w, "lr/nas": self.optimisers.nas, "lr/alpha": self.optimisers.alpha}
-        log.scalars(means | {key: optimiser.param_groups[0]["lr"] for key, optimiser in rates.items()}, self.step)
+        rates = {f"lr/{name}": rate for name, rate in self.optimisers.learning_rates()}
+        log.scalars(means | rates, self.step)
 
     # -- resume --------------------------------------------------------------------------------------------------
 
@@ -210,7 +226,7 @@ class CyclicSearch(SearchUpdates):
             self._set_evaluation(self.space.parse(state["architecture"], self.config.layer_num, "checkpoint"))
         self.joint.load_state_dict(state["joint"])
         self.pool.load_state_dict(state["pool"])
-        self.optimisers = SearchOptimisers(self.joint, self.config)
+        self._set_optimisers()
         self.optimisers.load_state_dict(state["optimisers"])
         self.precision.scaler.load_state_dict(state["scaler"])
         self.guard.load_state_dict(state["guard"])

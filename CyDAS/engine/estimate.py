@@ -11,6 +11,7 @@ import torch
 from CyDAS.config import RetrainConfig
 from CyDAS.data.loaders import Batch, Batches
 from CyDAS.engine.cycle import CyclicSearch, Phase, steps_per_epoch
+from CyDAS.engine.graphs import WARM_UP
 from CyDAS.engine.supervised import Training, evaluate, train_epoch
 from CyDAS.utils.checkpoint import save_checkpoint
 from CyDAS.utils.distributed import Process, gather
@@ -18,19 +19,21 @@ from CyDAS.utils.logs import RunLog
 from CyDAS.utils.profile import count_macs, count_parameters, peak_memory
 from CyDAS.utils.texts import say
 
-#: Steps of a rehearsal: the first, in which buffers are made and workers start, is not timed.
+#: Steps of a rehearsal: the first, in which buffers are made and workers start, is not timed (nor are those before a
+#: CUDA graph is there).
 STEPS = 3
 
 
 class FirstSteps(Batches):
     """The first few batches of a loader's epoch, and how long each took from one to the next."""
 
-    def __init__(self, batches: Batches):
+    def __init__(self, batches: Batches, untimed: int = 1):
         self.batches = batches
+        self.untimed = untimed
         self.seconds: list[float] = []
 
     def __len__(self) -> int:
-        return min(STEPS, len(self.batches))
+        return min(self.untimed + STEPS - 1, len(self.batches))
 
     def epoch(self, epoch: int = 0, steps: int | None = None, start: int = 0) -> Iterator[Batch]:
         before = time.perf_counter()
@@ -43,8 +46,8 @@ class FirstSteps(Batches):
             before = now
 
     def mean(self) -> float:
-        """Seconds a step, without the first one where there are others."""
-        timed = self.seconds[1:] or self.seconds
+        """Seconds a step, without the first ones where there are others."""
+        timed = self.seconds[self.untimed :] or self.seconds
         return sum(timed) / len(timed)
 
 
@@ -87,7 +90,8 @@ def estimate_search(search: CyclicSearch, train: Batches, val: Batches) -> list[
 
 def _rehearse(search: CyclicSearch, phase: Phase) -> float:
     """Seconds of a step."""
-    loaders = tuple(FirstSteps(loader) for loader in phase.loaders)
+    untimed = 1 + (WARM_UP if search.graphs else 0)  # with the step that is recorded
+    loaders = tuple(FirstSteps(loader, untimed) for loader in phase.loaders)
     search.index = 0
     search.epoch(phase._replace(loaders=loaders), min(map(len, loaders)), RunLog(None), _Nobody())
     search.averages.reset()

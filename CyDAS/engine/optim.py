@@ -127,9 +127,20 @@ class SearchOptimisers:
     def __init__(self, joint: JointNetwork, config: SearchConfig):
         self.w = sgd(joint.parameters_of("search"), config.w_lr, config.w_momentum, config.w_weight_decay)
         self.nas = sgd(joint.parameters_of("evaluation"), config.nasnet_lr, config.w_momentum, config.w_weight_decay)
+        alphas = joint.parameters_of("alphas")
+        # Adam counts its steps on the device where CUDA graphs replay them, else on the host
+        self._capturable = config.cuda_graphs and alphas[0].is_cuda
         self.alpha = Adam(
-            joint.parameters_of("alphas"), config.alpha_lr, betas=(0.5, 0.999), weight_decay=config.alpha_weight_decay
-        )
+            alphas, config.alpha_lr, betas=(0.5, 0.999), weight_decay=config.alpha_weight_decay,
+            capturable=self._capturable,
+        )  # fmt: skip
+
+    def _named(self) -> dict[str, Optimizer]:
+        return {"w": self.w, "nas": self.nas, "alpha": self.alpha}
+
+    def learning_rates(self) -> tuple[tuple[str, float], ...]:
+        """Each optimiser's name and rate."""
+        return tuple((name, optimiser.param_groups[0]["lr"]) for name, optimiser in self._named().items())
 
     def set_lr(self, w: float, nas: float) -> None:
         for optimiser, lr in ((self.w, w), (self.nas, nas)):
@@ -137,11 +148,16 @@ class SearchOptimisers:
                 group["lr"] = lr
 
     def state_dict(self) -> dict[str, dict]:
-        return {name: optimiser.state_dict() for name, optimiser in vars(self).items()}
+        return {name: optimiser.state_dict() for name, optimiser in self._named().items()}
 
     def load_state_dict(self, states: dict[str, dict]) -> None:
-        for name, optimiser in vars(self).items():
+        """Go back to saved states, whether or not CUDA graphs were used where they were saved."""
+        for name, optimiser in self._named().items():
             optimiser.load_state_dict(states[name])
+        (group,) = self.alpha.param_groups
+        group["capturable"] = self._capturable
+        for parameter, state in self.alpha.state.items():
+            state["step"] = state["step"].to(parameter.device if self._capturable else "cpu")
 
 
 def scale_learning_rates(config: TrainingConfig, processes: int) -> list[str]:

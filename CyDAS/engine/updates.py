@@ -84,15 +84,14 @@ class SearchUpdates:
         config = self.config
         if not config.regular:
             return torch.zeros((), device=self.joint.ensemble_param.device)
-        strength = regulariser_strength(
-            epoch,
-            config.pretrain_epochs,
-            config.search_iter,
-            config.search_iter_epochs,
-            config.regular_ratio,
-            config.regular_coeff,
+        return self.regulariser_strength(epoch) * self.space.regulariser(self.joint)
+
+    def regulariser_strength(self, epoch: int) -> float:
+        """The regulariser's factor in an epoch of the search; 0 without ``--regular``."""
+        c = self.config
+        return c.regular and regulariser_strength(
+            epoch, c.pretrain_epochs, c.search_iter, c.search_iter_epochs, c.regular_ratio, c.regular_coeff
         )
-        return strength * self.space.regulariser(self.joint)
 
     def val_update(self, x: Tensor, y: Tensor, epoch: int) -> tuple[ValLosses, Figures]:
         """Both networks on val: moves the evaluation network, stem, heads and the architecture parameters."""

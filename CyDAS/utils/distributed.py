@@ -49,7 +49,8 @@ def start_process(device: str, timeout: float) -> Process:
             raise CydasError(f"process {local_rank} of this host has no GPU: there are {torch.cuda.device_count()}")
         torch.cuda.set_device(local_rank)
     if world_size > 1:
-        _join("nccl" if use_gpu else "gloo", rank, world_size, timedelta(seconds=timeout))
+        # what processes only agree on goes over gloo, so that nobody waits for a GPU's queue to hear it
+        _join("cpu:gloo,cuda:nccl" if use_gpu else "gloo", rank, world_size, timedelta(seconds=timeout))
     return Process(rank, world_size, torch.device("cuda", local_rank) if use_gpu else torch.device("cpu"))
 
 
@@ -130,11 +131,11 @@ def _reduce(value: Tensor, operation: dist.ReduceOp) -> Tensor:
     return value
 
 
-def any_of(flag: bool, device: torch.device) -> bool:
-    """Whether ``flag`` is set in any process, in one small message; every process must call it."""
+def any_of(flag: bool) -> bool:
+    """Whether ``flag`` is set in any process, in one small message between hosts; every process must call it."""
     if not is_distributed():
         return flag
-    return float(all_sum(torch.tensor(float(flag), device=device))) > 0
+    return float(all_sum(torch.tensor(float(flag)))) > 0
 
 
 def least(value: Tensor) -> Tensor:

@@ -10,10 +10,8 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-import torch
-
 from CyDAS.utils.checkpoint import save_checkpoint
-from CyDAS.utils.distributed import Process, all_sum, gather, is_distributed
+from CyDAS.utils.distributed import Process, any_of, gather, is_distributed
 from CyDAS.utils.errors import CydasError, Stopped
 from CyDAS.utils.logs import RunLog
 
@@ -79,7 +77,7 @@ class Keeper:
             return due or self._signal > 0, self._signal > 0
         if self._steps % AGREE_EVERY:
             return False, False
-        due = float(all_sum(torch.tensor(float(due), device=self.process.device))) > 0
+        due = any_of(due)
         stop = self.must_stop()
         return due or stop, stop
 

@@ -1,6 +1,7 @@
 """Averages of what happens in a step, kept on the device so that no step waits for the host."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -19,30 +20,47 @@ class Averages:
         self.reset()
 
     def reset(self) -> None:
-        self._sums: dict[str, Tensor] = {}
+        self._names: list[str] = []
+        self._sums = torch.zeros(0, dtype=torch.float64, device=self.device)  # in the order of the names
         self._weights: dict[str, float] = {}
         self._steps = 0
         self._first_bad = torch.full((), -1, dtype=torch.int64, device=self.device)
 
     def add(self, figures: dict[str, Tensor], weight: int = 1) -> None:
-        """Take in one step's scalars; ``weight`` is what they count in the mean, a number of images, say."""
-        bad = torch.zeros((), dtype=torch.bool, device=self.device)
-        for name, value in figures.items():
-            value = value.detach().to(torch.float64)
-            self._sums[name] = self._sums.get(name, 0.0) + value * weight
-            self._weights[name] = self._weights.get(name, 0.0) + weight
-            bad |= ~torch.isfinite(value)
-        self._first_bad = torch.where(bad & (self._first_bad < 0), self._steps, self._first_bad)
+        """Take in one step's scalars; ``weight`` is what they count in the mean, a number of images, say.
+
+        A handful of operations on the device, however many figures there are.
+        """
+        self._make_room(figures)
+        for name in figures:
+            self._weights[name] += weight
+        if figures:
+            missing = torch.zeros((), dtype=torch.float64, device=self.device)
+            values = torch.stack([figures.get(name, missing).detach() for name in self._names]).to(torch.float64)
+            self._sums = self._sums + values * weight
+            bad = ~torch.isfinite(values).all()
+            self._first_bad = torch.where(bad & (self._first_bad < 0), self._steps, self._first_bad)
         self._steps += 1
+
+    def _make_room(self, names: Iterable[str]) -> None:
+        new = [name for name in names if name not in self._weights]
+        if new:
+            self._names += new
+            self._weights.update(dict.fromkeys(new, 0.0))
+            self._sums = torch.cat([self._sums, self._sums.new_zeros(len(new))])
 
     def state_dict(self) -> dict[str, Any]:
         """What has been taken in by this process since the last report."""
-        sums = {name: torch.as_tensor(value).cpu() for name, value in self._sums.items()}
+        sums = dict(zip(self._names, self._sums.cpu().unbind(), strict=True))
+        sums = {name: value.clone() for name, value in sums.items()}
         return {"sums": sums, "weights": self._weights, "steps": self._steps, "first_bad": int(self._first_bad)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._sums = {name: value.to(self.device) for name, value in state["sums"].items()}
-        self._weights = dict(state["weights"])
+        self.reset()
+        self._make_room(state["sums"])
+        if self._names:
+            self._sums = torch.stack(list(state["sums"].values())).to(self.device, torch.float64)
+        self._weights.update(state["weights"])
         self._steps = state["steps"]
         self._first_bad = torch.full((), state["first_bad"], dtype=torch.int64, device=self.device)
 
@@ -52,13 +70,11 @@ class Averages:
 
     def means(self) -> dict[str, float]:
         """The means over all processes. Waits for the device; every process must call it."""
-        names = list(self._sums)
-        if not names:
+        if not self._names:
             return {}
-        sums = torch.stack([torch.as_tensor(self._sums[name]) for name in names])
-        weights = torch.tensor([self._weights[name] for name in names], dtype=torch.float64, device=sums.device)
-        total = all_sum(torch.stack([sums, weights]))
-        return dict(zip(names, (total[0] / total[1]).tolist(), strict=True))
+        weights = torch.tensor([self._weights[name] for name in self._names], dtype=torch.float64, device=self.device)
+        total = all_sum(torch.stack([self._sums, weights]))
+        return dict(zip(self._names, (total[0] / total[1]).tolist(), strict=True))
 
     def report(self, log: RunLog, name: str, step: int) -> dict[str, float]:
         """Log the means of the steps since the last report, return them, and start anew.

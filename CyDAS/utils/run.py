@@ -47,8 +47,11 @@ def start(config: Any) -> Process:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
-    if config.tf32:
-        torch.set_float32_matmul_precision("high")  # convolutions take TensorFloat-32 by PyTorch's own default
+    elif process.device.type == "cuda":
+        # shapes are alike in all steps: trying cuDNN's kernels once pays, though another one may win in the next run
+        torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.allow_tf32 = config.tf32  # PyTorch's own default is to allow it for convolutions
+    torch.set_float32_matmul_precision("high" if config.tf32 else "highest")
     seed_everything(config.seed)
     return process
 

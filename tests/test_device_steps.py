@@ -1,0 +1,170 @@
+"""A step neither waits for its device nor makes the device wait: no number is read back, every copy is asynchronous.
+
+Steps are taken on the device ``meta``, which has shapes but no numbers. Whoever asks it for one fails, and whoever
+mixes it with main memory; copies to it are watched. On a GPU ``benchmarks/gpu.py`` asks CUDA itself.
+"""
+
+from contextlib import contextmanager, nullcontext
+
+import pytest
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from CyDAS.config import SearchConfig
+from CyDAS.data.augment import BatchAugmentation
+from CyDAS.data.loaders import TensorBatches
+from CyDAS.engine.cycle import CyclicSearch
+from CyDAS.engine.guard import StepGuard
+from CyDAS.engine.losses import mixup
+from CyDAS.engine.optim import Precision, learn, sgd
+from CyDAS.engine.supervised import retrain_loss
+from CyDAS.models.genotype import parse_genotype
+from CyDAS.models.heads import AuxiliaryHead, DistillationHead
+from CyDAS.models.layout import Layout
+from CyDAS.models.nasnet import DropPath, EvaluationCell
+from CyDAS.models.nats import NatsLayout
+from CyDAS.models.nats_architecture import parse_architecture
+from CyDAS.models.supernet import ArchitectureParameters, SearchCell
+from CyDAS.spaces import NatsSpace
+from CyDAS.utils.distributed import Process
+from CyDAS.utils.meters import Averages, top1
+
+META = torch.device("meta")
+NATS_CELL = "|nor_conv_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|skip_connect~0|none~1|avg_pool_3x3~2|"
+EDGES = "[('max_pool_3x3', 0), ('sep_conv_3x3', 1)], [('skip_connect', 0), ('dil_conv_5x5', 2)], "
+EDGES += "[('avg_pool_3x3', 1), ('sep_conv_5x5', 3)], [('dil_conv_3x3', 0), ('skip_connect', 1)]"
+DARTS_CELL = f"Genotype(normal=[{EDGES}], normal_concat=range(2, 6), reduce=[{EDGES}], reduce_concat=range(2, 6))"
+HEADS = ((DistillationHead, ()), (AuxiliaryHead, ("cifar",)))
+
+
+class _Copies(TorchDispatchMode):
+    def __torch_dispatch__(self, operation, types, arguments=(), options=None):
+        options = options or {}
+        result = operation(*arguments, **options)
+        if operation in (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default):
+            devices = {leaf.device for leaf in tree_leaves((arguments, result)) if isinstance(leaf, torch.Tensor)}
+            if len(devices) > 1 and not options.get("non_blocking") and True not in arguments[2:]:
+                raise AssertionError(f"{operation} between {devices} is waited for")
+        return result
+
+
+class _NewTensors(TorchFunctionMode):
+    def __torch_function__(self, function, types, arguments=(), options=None):
+        options = options or {}
+        if function in (torch.tensor, torch.as_tensor) and options.get("device", None) == META:
+            raise AssertionError(f"{function.__name__} makes numbers in main memory, and their copy is waited for")
+        return function(*arguments, **options)
+
+
+@contextmanager
+def watch():
+    """Fails where a tensor goes to the device by a copy that is waited for."""
+    with _NewTensors(), _Copies():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def precision_without_autocast(monkeypatch):
+    """There is none on the device ``meta``."""
+    monkeypatch.setattr(Precision, "autocast", lambda self: nullcontext())
+
+
+def precision():
+    found = Precision(torch.device("cpu"), False, "bf16")
+    found.device = META
+    return found
+
+
+def batch():
+    return torch.randn(4, 3, 8, 8, device=META), torch.randint(0, 10, (4,), device=META)
+
+
+@pytest.mark.parametrize("flags", [{"regular": True}, {"accum_steps": 2, "clip_apart": True, "interactive_type": 1}])
+def test_a_search_step_does_not_wait(flags):
+    config = SearchConfig(search_iter=4, pretrain_epochs=1, **flags)
+    space = NatsSpace(NatsLayout(4, 1, image_size=8), ensemble_param=True)
+    with META:
+        joint = space.build().train()
+        space.set_evaluation(joint, parse_architecture(NATS_CELL))
+    search = CyclicSearch(space, joint, config, precision())
+    x, y = batch()
+    with watch():
+        for update in (search.train_update, search.evaluation_update, search.alpha_update):
+            search.averages.add(search._guarded("any", update, (x, y)), 4)
+        for _ in range(2):
+            search.averages.add(search._joint_step([(x, y), (x, y)], 1), 4)
+
+
+@pytest.mark.parametrize("reduction", [False, True])
+def test_darts_cells_and_heads_do_not_wait(reduction):
+    """One of each, since a whole network takes minutes on this device."""
+    layout = Layout(init_channels=4, image_size=16)
+    shape = next(s for stage in layout.shapes(layout.search_cells) for s in stage if s.reduction == reduction)
+    genotype, size = parse_genotype(DARTS_CELL), 8 if reduction else 16
+    with META:
+        alphas = ArchitectureParameters(layout, repeat_cell=True, use_beta=True)
+        search = SearchCell(shape, affine=False)
+        evaluation = EvaluationCell(shape, genotype.reduce if reduction else genotype.normal, affine=True)
+        heads = [Head(4 * shape.channels, size, 10, *more) for Head, more in HEADS]
+    for module in evaluation.modules():
+        if isinstance(module, DropPath):
+            module.p = 0.3
+    state = [torch.randn(4, c, 16, 16, device=META) for c in (shape.c_pp, shape.c_p)]
+    if shape.halve_input0:
+        state[0] = torch.randn(4, shape.c_pp, 32, 32, device=META)
+    with watch():
+        outputs = [search(state, alphas.mixtures()[0])[-1], evaluation(state)[-1]]
+        loss = sum(head(output).sum() for head in heads for output in outputs)
+        torch.autograd.grad(loss, [p for p in [*search.parameters(), *evaluation.parameters()] if p.requires_grad])
+
+
+def test_a_retraining_step_does_not_wait():
+    with META:
+        space = NatsSpace(NatsLayout(4, 1, image_size=8))
+        network = space.retrain_network(parse_architecture(NATS_CELL), auxiliary=False).train()
+    optimiser = sgd(list(network.parameters()), 0.1, 0.9, 1e-4, True)
+    scaler, averages, guard = torch.amp.GradScaler("cpu", enabled=False), Averages(META), StepGuard("stop")
+
+    def loss_of(images, labels):
+        images, targets = mixup(images, labels, 10, 0.2)
+        output = network(images)
+        return retrain_loss(output, targets, 0.1, 0.4), {"top1": top1(output.logits, labels)}
+
+    x, y = batch()
+    with watch():
+        for _ in range(2):
+            figures = guard.step(network, lambda: learn(loss_of, x, y, 2, [optimiser], 5.0, scaler)[0], scaler)
+            averages.add(figures, len(y))
+
+
+def test_augmentation_does_not_wait():
+    augmentation = BatchAugmentation((0.5,) * 3, (0.2,) * 3, cutout_length=4)
+    images, labels = torch.zeros(24, 3, 16, 16, dtype=torch.uint8), torch.zeros(24, dtype=torch.int64)
+    process = Process(0, 1, META)
+    batches = TensorBatches(images, labels, augmentation, batch_size=8, process=process, seed=0, stream=0, train=True)
+    augmentation.normalise(torch.zeros(1, 3, 4, 4, dtype=torch.uint8, device=META))
+    with watch():
+        for epoch in range(2):
+            for x, y in batches.epoch(epoch):
+                assert x.device == y.device == META and x.shape == (8, 3, 16, 16)
+
+
+def test_who_waits_is_noticed():
+    """The tests above can fail."""
+    value = torch.zeros(3, device=META)
+    with pytest.raises(RuntimeError):
+        value.sum().item()
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        value.cpu()
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        value[value > 0]
+    with pytest.raises(RuntimeError):
+        value + torch.zeros(3)
+    with watch():
+        torch.zeros(3).to(META, non_blocking=True)
+        for blocking in (lambda: torch.zeros(3).to(META), lambda: torch.tensor([1.0, 2.0], device=META),
+                         lambda: value.copy_(torch.zeros(3))):  # fmt: skip
+            with pytest.raises(AssertionError, match="is waited for"):
+                blocking()
