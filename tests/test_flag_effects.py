@@ -55,6 +55,7 @@ def restored(monkeypatch):
     monkeypatch.delenv(CUBLAS)
     precision = torch.get_float32_matmul_precision()
     deterministic, benchmark = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     yield
     torch.set_float32_matmul_precision(precision)
     torch.use_deterministic_algorithms(deterministic)
@@ -109,6 +110,16 @@ def test_tf32_deterministic_and_threads_reach_pytorch(program, monkeypatch):
     having = program("--tf32", "--deterministic", "--threads", "3")
     assert (having.precision, having.deterministic, threads) == ("high", True, [3])
     assert having.workspace == ":4096:8" and not torch.backends.cudnn.benchmark
+
+
+@pytest.mark.parametrize("flags", [{}, {"tf32": True}, {"deterministic": True}])
+def test_on_a_gpu_kernels_are_tried_and_float32_is_float32_unless_a_flag_says_otherwise(monkeypatch, flags):
+    monkeypatch.setattr(runs, "start_process", lambda *_: Process(0, 1, torch.device("cuda", 0)))
+    torch.backends.cudnn.benchmark = "deterministic" in flags
+    runs.start(SearchConfig(**flags))
+    assert torch.backends.cudnn.benchmark == ("deterministic" not in flags)
+    assert torch.backends.cudnn.allow_tf32 == ("tf32" in flags)
+    assert torch.get_float32_matmul_precision() == ("high" if "tf32" in flags else "highest")
 
 
 def test_the_seed_reaches_every_generator():
