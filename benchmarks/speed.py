@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -78,18 +79,21 @@ class Case:
     sides: tuple[str, ...] = SIDES
 
 
-def batch(size: int, side: str = "cydas") -> tuple[Tensor, Tensor]:
+def batch(size: int, side: str = "cydas", device: torch.device = CPU) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
-    x = torch.randn(size, 3, 32, 32, generator=generator)
-    return x.to(memory_format=memory_format(side)), torch.randint(0, 10, (size,), generator=generator)
+    x = torch.randn(size, 3, 32, 32, generator=generator).to(device, memory_format=memory_format(side))
+    return x, torch.randint(0, 10, (size,), generator=generator).to(device)
 
 
 def memory_format(side: str) -> torch.memory_format:
     return torch.channels_last if side == "channels_last" else torch.contiguous_format
 
 
-def make_search(side: str, channels: int, nats: bool = False) -> CyclicSearch:
-    """A search with an evaluation network of the published cell; both sides get the same weights."""
+def make_search(side: str, channels: int, nats: bool = False, device: torch.device = CPU, **flags: Any) -> CyclicSearch:
+    """A search with an evaluation network of the published cell; both sides get the same weights.
+
+    ``flags``: those of the search that are not the published ones.
+    """
     torch.manual_seed(0)
     weights = None
     spaces = ((DartsSpace, NatsSpace), (plain.PlainSpace, plain.PlainNatsSpace))
@@ -103,9 +107,10 @@ def make_search(side: str, channels: int, nats: bool = False) -> CyclicSearch:
         joint.load_state_dict(weights or joint.state_dict())
         weights = joint.state_dict()
     config = SearchConfig(search_iter=32, pretrain_epochs=2, search_iter_epochs=1, w_lr=0.08, nasnet_lr=0.08,
-                          interactive_type=3, regular=True, regular_ratio=0.667)  # fmt: skip
+                          interactive_type=3, regular=True, regular_ratio=0.667, **flags)  # fmt: skip
     search = plain.PlainSearch if side in BASELINES else CyclicSearch
-    return search(space, joint.to(memory_format=memory_format(side)), config, Precision(CPU, False, "bf16"))
+    precision = Precision(device, config.use_amp, config.amp_dtype)
+    return search(space, joint.to(device, memory_format=memory_format(side)), config, precision)
 
 
 def supernet(channels: int, size: int) -> Callable[[str], Action]:
@@ -139,7 +144,7 @@ def search_step(channels: int, size: int, nats: bool = False) -> Callable[[str],
     return build
 
 
-def make_retrain(side: str, channels: int) -> RetrainNetwork:
+def make_retrain(side: str, channels: int, device: torch.device = CPU) -> RetrainNetwork:
     """The published cell's network, without drop path; both sides get the same weights."""
     torch.manual_seed(0)
     arguments = Layout(init_channels=channels), load_architecture(CELL, 3), True
@@ -149,7 +154,7 @@ def make_retrain(side: str, channels: int) -> RetrainNetwork:
         weights = network.state_dict()
         network = plain.PlainRetrainNetwork(*arguments)
         network.load_state_dict(weights)
-    return network.to(memory_format=memory_format(side))
+    return network.to(device, memory_format=memory_format(side))
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ after two whole search steps to 1e-6. A kind of entry that no test here knows is
 CyDAS's speed is compared with must agree as well.
 """
 
+import os
 import re
 from typing import NamedTuple
 
@@ -29,6 +30,8 @@ from CyDAS.models.weight_pool import WeightPool
 from CyDAS.spaces import DartsSpace, NatsSpace
 
 ENTRIES = torch.load(FIXTURES, map_location="cpu", weights_only=True) if FIXTURES.exists() else {}
+#: Where everything is computed; ``benchmarks/gpu.py`` names another one.
+DEVICE = torch.device(os.environ.get("CYDAS_TEST_DEVICE", "cpu"))
 LAYOUT_FIELDS = Layout.__dataclass_fields__
 NATS_LAYOUT_FIELDS = NatsLayout.__dataclass_fields__
 
@@ -57,8 +60,9 @@ def entries(*kinds):
 
 
 def double(value):
+    """In float64, where it is computed."""
     if isinstance(value, torch.Tensor):
-        return value.double() if value.is_floating_point() else value
+        return value.to(DEVICE, torch.float64) if value.is_floating_point() else value.to(DEVICE)
     return {key: double(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
@@ -67,7 +71,11 @@ def assert_close(actual, expected, what, tolerance=1e-8):
     if actual.shape != expected.shape:  # the first rows are stored
         actual = actual[: len(expected)]
     torch.testing.assert_close(
-        actual.detach().double(), expected.double(), rtol=tolerance, atol=tolerance, msg=lambda m: f"{what}: {m}"
+        actual.detach().cpu().double(),
+        expected.cpu().double(),
+        rtol=tolerance,
+        atol=tolerance,
+        msg=lambda m: f"{what}: {m}",
     )
 
 
@@ -83,7 +91,7 @@ def make_search(entry, space_type=DartsSpace):
     space = space_type(layout, **{key: value for key, value in config.items() if key not in LAYOUT_FIELDS})
     joint = space.build()
     space.set_evaluation(joint, [parse_genotype(entry["genotype"])] * layout.layer_num)
-    joint = joint.double()
+    joint = joint.to(DEVICE, torch.float64)
     weights = {
         key: value for key, value in double(entry["state_dict"]).items() if not key.startswith("super_layers_pool")
     }
@@ -100,7 +108,7 @@ def make_nats(entry, space_type):
     space = space_type(layout, **{key: value for key, value in config.items() if key not in NATS_LAYOUT_FIELDS})
     joint = space.build()
     space.set_evaluation(joint, space.parse(entry["arch"], 3, "entry"))
-    joint = joint.double()
+    joint = joint.to(DEVICE, torch.float64)
     weights = {
         our_name(key): value
         for key, value in double(entry["state_dict"]).items()
@@ -142,7 +150,7 @@ def test_operation(name):
         module = make_operation(op, channels, stride, affine)
     else:  # the fixtures hold a larger relative of the separable convolutions
         module = SepConv(channels, int(re.fullmatch(r"sep_conv_(\d+)x\1", op)[1]), stride, affine)
-    module.double().load_state_dict(entry["state_dict"])
+    module.to(DEVICE, torch.float64).load_state_dict(entry["state_dict"])
     assert_close(module.eval()(entry["x"]), entry["out_eval"], "eval")
     assert_close(module.train()(entry["x"]), entry["out_train"], "train")
 
@@ -160,7 +168,7 @@ def test_head(name):
         head = AuxiliaryHead(c_in, size, classes, "cifar" if "features.6.weight" in weights else "imagenet")
         default = 5
     assert head.features[1].kernel_size == (int(kernel[1]) if kernel else default)
-    head.double().load_state_dict(weights)
+    head.to(DEVICE, torch.float64).load_state_dict(weights)
     assert_close(head.eval()(entry["x"]), entry["out_eval"], "eval")
     assert_close(head.train()(entry["x"]), entry["out_train"], "train")
 
@@ -297,7 +305,7 @@ def test_search_step(name, networks):
     space, joint = make_any(entry, networks)
     joint.train()
     config = SearchConfig(**step["hyper"])
-    search = networks.search(space, joint, config, Precision(torch.device("cpu"), False, "bf16"))
+    search = networks.search(space, joint, config, Precision(DEVICE, False, "bf16"))
     batches = zip(step["val_x"], step["val_y"], step["train_x"], step["train_y"], strict=True)
     for losses, (val_x, val_y, train_x, train_y) in zip(step["losses"], batches, strict=True):
         val, figures = search.val_update(val_x, val_y, step["epoch"])
@@ -331,7 +339,7 @@ def test_retrain_network(name, networks):
     genotypes = [
         parse_genotype(text) for text in ([strings] * layout.layer_num if isinstance(strings, str) else strings)
     ]
-    network = networks.retrain(layout, genotypes, auxiliary=True).double()
+    network = networks.retrain(layout, genotypes, auxiliary=True).to(DEVICE, torch.float64)
     network.load_state_dict(entry["state_dict"])
     x, y = entry["x"], entry["y"]
     assert_close(network.eval()(x).logits, entry["out_eval_logits"], "eval logits")

@@ -1,0 +1,244 @@
+"""The parts of ``gpu.py`` that say whether something holds. Each raises ``AssertionError`` where it does not."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as multiprocessing
+from torch import Tensor
+
+from benchmarks import speed
+from CyDAS.config import RetrainConfig
+from CyDAS.data import load_data
+from CyDAS.engine.graphs import WARM_UP
+from CyDAS.engine.optim import Precision
+from CyDAS.retrain import main as retrain
+from CyDAS.search import main as search
+from CyDAS.utils import distributed
+from CyDAS.utils.checkpoint import load_checkpoint
+from CyDAS.utils.distributed import Process
+from CyDAS.utils.errors import Stopped
+from CyDAS.utils.files import read_json
+from CyDAS.utils.keeper import Keeper
+
+ROOT = Path(__file__).resolve().parents[1]
+#: Largest ||out - expected|| / ||expected|| of a network's logits.
+BY_NORM = {"float32": 2e-3, "bf16": 0.3}
+
+
+def reference(device: torch.device, quick: bool) -> dict[str, Any]:
+    """Every reference value in float64: the test suite's own test of them, computing on the device."""
+    chosen = ["-k", "head or smoothing"] if quick else []
+    environment = os.environ | {"CYDAS_TEST_DEVICE": str(device)}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_equivalence.py", *chosen]
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    lines = ended.stdout.splitlines()
+    failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
+    assert ended.returncode == 0, "; ".join([*failed[:5], *lines[-1:], ended.stderr[-300:]])
+    assert re.search(r"[1-9]\d* passed", lines[-1]), f"no reference value was compared: {lines[-1]}"
+    return {"float64, relative and absolute 1e-8": lines[-1].strip(" =")}
+
+
+def lower_precision(device: torch.device, quick: bool) -> dict[str, Any]:
+    """Logits of the found and of both search networks in float32 and bf16, against float64 on the CPU, by norm."""
+    worst = {}
+    networks = {
+        "DARTS": lambda: speed.make_search("cydas", 4 if quick else 16).joint,
+        "NATS-Bench": lambda: speed.make_search("cydas", 4 if quick else 16, nats=True).joint,
+        "retrain": lambda: speed.make_retrain("cydas", 4 if quick else 36),
+    }
+    for name, build in networks.items():
+        if quick and name == "DARTS":
+            continue
+        network = build().train()
+        expected = _logits(network.double(), speed.batch(8 if quick else 64)[0].double())
+        network = network.float().to(device)
+        for kind, limit in BY_NORM.items():
+            with Precision(device, kind == "bf16", "bf16").autocast():
+                found = _logits(network, speed.batch(8 if quick else 64, device=device)[0])
+            error = float((found - expected).norm() / expected.norm())
+            assert error < limit, f"{name} in {kind}: {error:.2g}, more than {limit:g}"
+            worst[f"{name}, {kind}"] = f"{error:.2g}"
+    return worst
+
+
+@torch.no_grad()
+def _logits(network: torch.nn.Module, x: Tensor) -> Tensor:
+    """Of one network, or of both side by side. With the batch's own statistics, which must not move meanwhile."""
+    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    output = network(x)
+    outputs = output if hasattr(output, "search") else [output]
+    for name, buffer in network.named_buffers():
+        buffer.copy_(before[name])
+    return torch.cat([each.logits for each in outputs]).double().cpu()
+
+
+def no_waiting(device: torch.device, quick: bool) -> dict[str, Any]:
+    """No step waits for the device. On a GPU CUDA says so; elsewhere a device without numbers does."""
+    if device.type != "cuda":
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_device_steps.py"]
+        ended = subprocess.run([*command, "-k", "retraining or augmentation or noticed"], cwd=ROOT, capture_output=True)
+        assert ended.returncode == 0, ended.stdout.decode()[-1000:]
+        return {"steps on the device without numbers": "none waits"}
+    steps = {}
+    for nats in (False, True):
+        engine = speed.make_search("cydas", 16, nats, device)
+        x, y = speed.batch(64, device=device)
+        for update in (engine.train_update, engine.evaluation_update, engine.alpha_update):
+            steps[f"{'NATS-Bench' if nats else 'DARTS'}, {update.__name__}"] = _watched(engine, update, (x, y))
+        joint = lambda x, y, engine=engine: engine._joint_step([(x, y), (x, y)], 2)  # noqa: E731
+        steps[f"{'NATS-Bench' if nats else 'DARTS'}, joint step"] = _watched(engine, joint, (x, y))
+    return steps
+
+
+def _watched(engine: Any, update: Callable, batch: tuple[Tensor, Tensor]) -> str:
+    engine.averages.add(update(*batch), 1)  # what is made once may wait
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        engine.averages.add(update(*batch), 1)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return "does not wait"
+
+
+def graphs(device: torch.device, quick: bool) -> dict[str, Any]:
+    """Steps that are recorded and replayed give the figures of steps that are not."""
+    steps = WARM_UP + (2 if quick else 8)
+    runs = []
+    for use_graphs in (False, True):
+        engine = speed.make_search("cydas", 4 if quick else 16, True, device, cuda_graphs=use_graphs)
+        if use_graphs and device.type != "cuda":
+            from tests.test_cuda_graphs import with_graphs
+
+            with_graphs(engine)
+        assert bool(engine.graphs) == use_graphs
+        figures = []
+        for step in range(steps):
+            x, y = speed.batch(8 if quick else 64, device=device)
+            figures.append(engine._joint_step([(x.roll(step, 0), y), (x.flip(-1), y)], 2))
+        runs.append(torch.tensor([[float(value) for value in step.values()] for step in figures]))
+    difference = float(((runs[0] - runs[1]).abs() / runs[0].abs().clamp(min=1e-3)).max())
+    assert difference < 1e-2, f"figures of {steps} steps differ by {difference:.2g}"
+    return {f"largest relative difference of {steps} steps": f"{difference:.2g}"}
+
+
+def resume(device: torch.device, quick: bool) -> dict[str, Any]:
+    """With --deterministic a search and a retraining that were stopped in mid-epoch end bit for bit as others do."""
+    common = f"--dataset digits --device {device.type} --deterministic --threads 1 --space nats --cells_per_stage 1"
+    common += " --init_channels 4 --image_size 8 --batch_size 32"
+    flags = "--pretrain_epochs 1 --search_iter 2 --search_iter_epochs 1 --nasnet_warmup 1 --sample_ratio 0.2"
+    with tempfile.TemporaryDirectory() as folder:
+        command = [*common.split(), "--output_dir", folder]
+        for name, stop in (("whole", None), ("stopped", 7)):
+            _run(search, [*command, *flags.split(), "--name", name], stop)
+            cell = ["--cell_file", str(Path(folder, "search/whole/genotype.json")), "--aux_weight", "0"]
+            _run(retrain, [*command, *cell, "--epochs", "2", "--batch_size", "240", "--name", name], stop)
+        alphas = [
+            read_json(Path(folder, "search", name, "alphas/round_002.json"), "x") for name in ("whole", "stopped")
+        ]
+        assert alphas[0]["alphas"] == alphas[1]["alphas"], "the alphas differ"
+        files = [Path(folder, "retrain", name, "last.pth.tar") for name in ("whole", "stopped")]
+        first, second = (load_checkpoint(file)["model_main"] for file in files)
+        differing = [key for key, value in first.items() if not torch.equal(value, second[key])]
+        assert not differing, f"{len(differing)} tensors differ, the first is {differing[0]}"
+    return {"search and retraining": "bit for bit"}
+
+
+def _run(program: Callable, command: list[str], stop: int | None) -> None:
+    """The program; with ``stop`` it is told to stop after so many steps, and then goes on with --resume."""
+    if stop is not None:
+        with _stopping_after(stop):
+            try:
+                program(command)
+            except Stopped:
+                pass
+            else:
+                raise AssertionError("the run was not stopped")
+        command = [*command, "--resume"]
+    program(command)
+
+
+@contextmanager
+def _stopping_after(steps: int) -> Iterator[None]:
+    asked, wants = 0, Keeper.wants
+
+    def count(self: Keeper) -> tuple[bool, bool]:
+        nonlocal asked
+        asked += 1
+        return (asked == steps,) * 2
+
+    Keeper.wants = count
+    try:
+        yield
+    finally:
+        Keeper.wants = wants
+
+
+def processes(device: torch.device, quick: bool) -> dict[str, Any]:
+    """Every message between processes: over NCCL by one process, over gloo by two, whose tensors are on one device."""
+    found = {}
+    backends = {"cpu:gloo,cuda:nccl": 1, "gloo": 2} if device.type == "cuda" else {"gloo": 2}
+    for backend, size in backends.items():
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+        multiprocessing.spawn(_messages, (size, backend, address, device), nprocs=size)
+        found[f"{backend}, {size} process(es)"] = "all messages arrive"
+    return found
+
+
+def _messages(rank: int, size: int, backend: str, address: str, device: torch.device) -> None:
+    dist.init_process_group(backend, init_method=address, rank=rank, world_size=size)
+    distributed.is_distributed = lambda: True  # also of one process
+    own = torch.arange(4.0, device=device) + rank
+    total = sum(torch.arange(4.0) + other for other in range(size))
+    assert torch.equal(distributed.all_sum(own.clone()).cpu(), total)
+    assert torch.equal(distributed.least(own.clone()).cpu(), torch.arange(4.0))
+    assert distributed.any_of(rank == size - 1) and not distributed.any_of(False)
+    assert distributed.gather({"rank": rank}) == [{"rank": other} for other in range(size)]
+    assert distributed.is_same_everywhere(own) == (size == 1)
+    module = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2)).to(device)
+    with torch.no_grad():
+        module[0].weight.fill_(rank)
+    distributed.copy_from_main(module)
+    assert float(module[0].weight.detach().sum()) == 0
+    module[0].bias.grad = torch.full((2,), float(rank), device=device)
+    distributed.average_gradients(module.parameters(), images=1 + rank)
+    expected = sum(other * (1 + other) for other in range(size)) / sum(1 + other for other in range(size))
+    torch.testing.assert_close(module[0].bias.grad.cpu(), torch.full((2,), expected))
+    dist.destroy_process_group()
+
+
+def loading(device: torch.device, quick: bool) -> dict[str, Any]:
+    """Batches on the device are bit for bit those of the CPU; with AutoAugment, whose colours a device may round its
+    own way, they repeat.
+    """
+    places = (torch.device("cpu"), device)
+    for use_aa, where in ((False, places), (True, (device, device))):
+        first, second = (_batches(place, use_aa) for place in where)
+        assert len(first) == len(second) == 4
+        for batch, own in zip(first, second, strict=True):
+            assert all(map(torch.equal, batch, own)), f"a batch differs (AutoAugment: {use_aa})"
+    return {"batches of two epochs": "as on the CPU; with AutoAugment repeatable"}
+
+
+def _batches(device: torch.device, use_aa: bool) -> list[tuple[Tensor, Tensor]]:
+    config = RetrainConfig(dataset="digits", batch_size=240, use_aa=use_aa)
+    batches = load_data(config, Process(0, 1, device)).train_batches(range(480), cutout_length=4)
+    return [(x.cpu(), y.cpu()) for epoch in range(2) for x, y in batches.epoch(epoch)]
+
+
+CHECKS = {
+    "processes": processes, "loading": loading, "lower_precision": lower_precision, "no_waiting": no_waiting,
+    "graphs": graphs, "resume": resume, "reference": reference,
+}  # fmt: skip

@@ -1,0 +1,94 @@
+"""``benchmarks/gpu.py`` at small sizes on the CPU: every part holds, and fails where what it looks at is broken."""
+
+import json
+import os
+import time
+
+import pytest
+import torch
+
+from benchmarks import gpu, gpu_checks, gpu_times
+from CyDAS.data import augment
+from CyDAS.engine import graphs
+from CyDAS.engine.cycle import CyclicSearch
+from CyDAS.utils.errors import CydasError
+from tests.conftest import FIXTURES
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("part", gpu.PARTS)
+def test_every_part_holds(part):
+    if part == "reference" and not FIXTURES.exists():
+        pytest.skip(f"no fixture file at {FIXTURES} (set CYDAS_FIXTURES)")
+    result = gpu.run_part(part, CPU, quick=True)
+    assert result["ok"], result
+    assert result["figures"] and json.dumps(result)
+
+
+def stale(self, x, y):
+    """A replay that forgets to take the new batch."""
+    self._replay()
+    return dict(zip(self._names, self._values.clone().unbind(), strict=True))
+
+
+BREAKS = {
+    "graphs": lambda patch: patch.setattr(graphs._Recording, "take", stale),
+    "loading": lambda patch: patch.setattr(augment, "batch_cutout", lambda images, *_: images + torch.rand(())),
+    "lower_precision": lambda patch: patch.setattr(gpu_checks, "BY_NORM", {"bf16": 1e-6}),
+    "resume": lambda patch: patch.setattr(CyclicSearch, "load_process_state", lambda self, state: None),
+    "reference": lambda patch: patch.setenv("CYDAS_FIXTURES", "/nowhere"),
+    "processes": lambda patch: patch.setattr(gpu_checks, "_messages", end),
+    "no_waiting": lambda patch: patch.setattr(gpu_checks, "ROOT", FIXTURES.parent / "nowhere"),
+    "ceilings": lambda patch: patch.setattr(torch, "mm", None),
+    **dict.fromkeys(("nats", "search"), lambda patch: patch.setattr(CyclicSearch, "train_update", None)),
+    **dict.fromkeys(("retrain", "evaluation"), lambda patch: patch.setattr(gpu_times, "Precision", None)),
+}
+
+
+def end(*_):
+    os._exit(3)
+
+
+@pytest.mark.parametrize("part", gpu.PARTS)
+def test_every_part_fails_where_what_it_looks_at_is_broken(part, monkeypatch):
+    BREAKS[part](monkeypatch)
+    result = gpu.run_part(part, CPU, quick=True)
+    assert not result["ok"] and result["error"], result
+
+
+def test_a_part_that_dies_or_hangs_hides_nothing_of_the_others(tmp_path, monkeypatch, capsys):
+    file = tmp_path / "result.json"
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import json, os, sys, time\n"
+        "name, file = sys.argv[sys.argv.index('--part') + 1], sys.argv[sys.argv.index('--output') + 1]\n"
+        "if name == 'graphs': os.abort()\n"
+        "if name == 'resume': time.sleep(60)\n"
+        "json.dump({'ok': True, 'seconds': 1, 'figures': {'a': 1}}, open(file, 'w'))\n"
+    )
+    monkeypatch.setattr(gpu, "__file__", str(program))
+    start = time.monotonic()
+    with pytest.raises(CydasError, match="failed: graphs, resume"):
+        gpu.main(["--device", "cpu", "--output", str(file), "--seconds", "3", "--only", "loading", "graphs", "resume"])
+    assert time.monotonic() - start < 30
+    found = json.loads(file.read_text())
+    assert [part["ok"] for part in found["parts"].values()] == [True, False, False]
+    assert "ended with code -6" in found["parts"]["graphs"]["error"]
+    assert "not ended after" in found["parts"]["resume"]["error"]
+    assert found["device"] == "cpu" and found["machine"]["torch"] == torch.__version__
+    assert "graphs" in capsys.readouterr().out
+
+
+def test_who_has_no_gpu_hears_it(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(CydasError, match="--device cpu --quick"):
+        gpu.main([])
+    with pytest.raises(CydasError, match="no part nothing; there are processes, "):
+        gpu.main(["--only", "nothing", "--device", "cpu"])
+
+
+def test_what_draws_and_logs_can_be_missing():
+    module = gpu.stand_in("thop")
+    macs, _ = module.profile(None, inputs=())
+    assert macs == 0.0 and issubclass(module.ExecutableNotFound, Exception)
