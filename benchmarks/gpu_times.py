@@ -143,7 +143,7 @@ def search(device: torch.device, quick: bool) -> dict[str, Any]:
     kinds = ("warm-up",) if quick else ("warm-up", "evaluation", "joint")
     found = {
         kind: _measure(
-            partial(_search_step, kind, False, channels, size, device), modes, size * (1 + (kind == "joint")), device,
+            partial(_search_step, kind, quick, channels, size, device), modes, size * (1 + (kind == "joint")), device,
             quick,
         )
         for kind in kinds

@@ -11,6 +11,7 @@ from benchmarks import gpu, gpu_checks, gpu_times
 from CyDAS.data import augment
 from CyDAS.engine import graphs
 from CyDAS.engine.cycle import CyclicSearch
+from CyDAS.engine.optim import SearchOptimisers
 from CyDAS.utils.errors import CydasError
 from tests.conftest import FIXTURES
 
@@ -36,7 +37,7 @@ BREAKS = {
     "graphs": lambda patch: patch.setattr(graphs._Recording, "take", stale),
     "loading": lambda patch: patch.setattr(augment, "batch_cutout", lambda images, *_: images + torch.rand(())),
     "lower_precision": lambda patch: patch.setattr(gpu_checks, "BY_NORM", {"bf16": 1e-6}),
-    "resume": lambda patch: patch.setattr(CyclicSearch, "load_process_state", lambda self, state: None),
+    "resume": lambda patch: patch.setattr(SearchOptimisers, "load_state_dict", lambda self, states: None),
     "reference": lambda patch: patch.setenv("CYDAS_FIXTURES", "/nowhere"),
     "processes": lambda patch: patch.setattr(gpu_checks, "_messages", end),
     "no_waiting": lambda patch: patch.setattr(gpu_checks, "ROOT", FIXTURES.parent / "nowhere"),
