@@ -4,6 +4,7 @@ Steps are taken on the device ``meta``, which has shapes but no numbers. Whoever
 mixes it with main memory; copies to it are watched. On a GPU ``benchmarks/gpu.py`` asks CUDA itself.
 """
 
+import re
 from contextlib import contextmanager, nullcontext
 
 import pytest
@@ -24,6 +25,7 @@ from CyDAS.models.genotype import parse_genotype
 from CyDAS.models.heads import AuxiliaryHead, DistillationHead
 from CyDAS.models.layout import Layout
 from CyDAS.models.nasnet import DropPath, EvaluationCell
+from CyDAS.models.native.watch import Parts
 from CyDAS.models.nats import NatsLayout
 from CyDAS.models.nats_architecture import parse_architecture
 from CyDAS.models.supernet import ArchitectureParameters, SearchCell
@@ -42,6 +44,9 @@ HEADS = ((DistillationHead, ()), (AuxiliaryHead, ("cifar",)))
 class _Copies(TorchDispatchMode):
     def __torch_dispatch__(self, operation, types, arguments=(), options=None):
         options = options or {}
+        name = operation._schema.name.removeprefix("aten::")
+        if NOT_DETERMINISTIC.fullmatch(name) and any(x.is_meta for x in arguments if isinstance(x, torch.Tensor)):
+            raise AssertionError(f"{name} is not deterministic on GPUs")
         result = operation(*arguments, **options)
         if operation in (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default):
             devices = {leaf.device for leaf in tree_leaves((arguments, result)) if isinstance(leaf, torch.Tensor)}
@@ -65,10 +70,22 @@ def watch():
         yield
 
 
+#: What CUDA has no deterministic kernel for, as far as it could be met here (torch.use_deterministic_algorithms).
+NOT_DETERMINISTIC = re.compile(
+    r"_?adaptive_(avg|max)_pool\w*_backward|(reflection|replication)_pad\w*_backward|upsample\w*_backward|nll_loss2d\w*|"
+    r"grid_sampler\w*_backward|put_?|histc|bincount|kthvalue|median|scatter_reduce\w*|(avg|max)_pool3d\w*|cumsum"
+)
+
+
 @pytest.fixture(autouse=True)
-def precision_without_autocast(monkeypatch):
-    """There is none on the device ``meta``."""
+def a_device_that_is_not_the_cpu(monkeypatch):
+    """There is no autocast on ``meta``. What the native cells need of their modules is asked on CPUs only."""
     monkeypatch.setattr(Precision, "autocast", lambda self: nullcontext())
+
+    def trap(self, *arguments):
+        raise AssertionError("all of a cell's modules were looked at for a tensor that is not on the CPU")
+
+    monkeypatch.setattr(Parts, "hold", trap)
 
 
 def precision():
@@ -153,7 +170,7 @@ def test_augmentation_does_not_wait():
 
 def test_who_waits_is_noticed():
     """The tests above can fail."""
-    value = torch.zeros(3, device=META)
+    value, image = torch.zeros(3, device=META), torch.zeros(1, 2, 4, 4, device=META, requires_grad=True)
     with pytest.raises(RuntimeError):
         value.sum().item()
     with pytest.raises((RuntimeError, NotImplementedError)):
@@ -168,3 +185,6 @@ def test_who_waits_is_noticed():
                          lambda: value.copy_(torch.zeros(3))):  # fmt: skip
             with pytest.raises(AssertionError, match="is waited for"):
                 blocking()
+        pooled = torch.nn.functional.adaptive_avg_pool2d(image, 2).sum()
+        with pytest.raises(AssertionError, match="_adaptive_avg_pool2d_backward is not deterministic"):
+            torch.autograd.grad(pooled, image)
