@@ -169,12 +169,17 @@ def nats(device: torch.device, quick: bool) -> dict[str, Any]:
     return _measure(build, modes, 2 * size, device, quick)
 
 
-def _retrain_step(channels: int, size: int, device: torch.device, mode: Mode) -> Step:
-    network = speed.make_retrain(mode.memory if mode.side == "plain" else "cydas", channels, device).train()
+def _found_network(channels: int, device: torch.device, mode: Mode) -> torch.nn.Module:
+    network = speed.make_retrain(mode.memory if mode.side == "plain" else "cydas", channels, device)
     if mode.channels_last:
         network = network.to(memory_format=torch.channels_last)
     if mode.compile:
         network.compile(mode=mode.compile)
+    return network
+
+
+def _retrain_step(channels: int, size: int, device: torch.device, mode: Mode) -> Step:
+    network = _found_network(channels, device, mode).train()
     optimiser = sgd(list(network.parameters()), 0.025, 0.9, 5e-4)
     precision = Precision(device, mode.bf16, "bf16")
     x, y = speed.batch(size, mode.memory, device)
@@ -198,11 +203,7 @@ def retrain(device: torch.device, quick: bool) -> dict[str, Any]:
 
 
 def _evaluation_step(channels: int, size: int, device: torch.device, mode: Mode) -> Step:
-    network = speed.make_retrain(mode.memory if mode.side == "plain" else "cydas", channels, device).eval()
-    if mode.channels_last:
-        network = network.to(memory_format=torch.channels_last)
-    if mode.compile:
-        network.compile(mode=mode.compile)
+    network = _found_network(channels, device, mode).eval()
     precision = Precision(device, mode.bf16, "bf16")
     x, _ = speed.batch(size, mode.memory, device)
 
