@@ -23,19 +23,19 @@ from CyDAS.engine.guard import StepGuard
 from CyDAS.engine.optim import Precision, retrain_lr, scale_learning_rates, sgd
 from CyDAS.engine.supervised import Training, evaluate, train_epoch
 from CyDAS.models import native
+from CyDAS.runs import run
+from CyDAS.runs.about import how_made
+from CyDAS.runs.checkpoint import RuledOut, refusing
+from CyDAS.runs.keeper import Keeper
+from CyDAS.runs.logs import RunLog
+from CyDAS.runs.resume import check_continuation, choose_checkpoint, find_file
+from CyDAS.runs.weights import check_finite
 from CyDAS.spaces import check_genotype, load_architecture, make_space
-from CyDAS.utils import run
-from CyDAS.utils.about import how_made
-from CyDAS.utils.checkpoint import RuledOut, refusing
 from CyDAS.utils.distributed import Process, copy_from_main, place
 from CyDAS.utils.errors import run_program
 from CyDAS.utils.files import write_json
 from CyDAS.utils.flags import parse, plain
-from CyDAS.utils.keeper import Keeper
-from CyDAS.utils.logs import RunLog
 from CyDAS.utils.profile import count_macs, count_parameters
-from CyDAS.utils.resume import check_continuation, choose_checkpoint, find_file
-from CyDAS.utils.weights import check_finite
 
 #: Published rule for CIFAR: below so many parameters (without auxiliary head), (weight decay, drop path).
 SIZE_RULE = ((3.0e6, (3e-4, 0.2)), (3.5e6, (3e-4, 0.3)), (float("inf"), (5e-4, 0.3)))

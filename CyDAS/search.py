@@ -22,20 +22,20 @@ from CyDAS.engine.estimate import estimate_search, print_estimate
 from CyDAS.engine.optim import Precision, scale_learning_rates
 from CyDAS.engine.seeds import CHECKPOINT, RESULT, search_with_seeds
 from CyDAS.models import native
+from CyDAS.runs import run
+from CyDAS.runs.about import how_made
+from CyDAS.runs.checkpoint import process_states, refusing, set_process_state
+from CyDAS.runs.keeper import Keeper
+from CyDAS.runs.logs import RunLog
+from CyDAS.runs.resume import check_continuation, choose_checkpoint
+from CyDAS.runs.weights import check_finite
 from CyDAS.spaces import make_space
-from CyDAS.utils import run
-from CyDAS.utils.about import how_made
-from CyDAS.utils.checkpoint import process_states, refusing, set_process_state
+from CyDAS.spaces.nats_table import NatsTable
 from CyDAS.utils.distributed import Process, copy_from_main, place
 from CyDAS.utils.errors import run_program
 from CyDAS.utils.files import read_json, write_json
 from CyDAS.utils.flags import parse
-from CyDAS.utils.keeper import Keeper
-from CyDAS.utils.logs import RunLog
-from CyDAS.utils.nats_table import NatsTable
 from CyDAS.utils.profile import count_parameters
-from CyDAS.utils.resume import check_continuation, choose_checkpoint
-from CyDAS.utils.weights import check_finite
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -23,16 +23,16 @@ from CyDAS.engine.supervised import evaluate
 from CyDAS.models.fuse import fold_batch_norms
 from CyDAS.models.native.tensors import is_native
 from CyDAS.remembered import is_ours, recall, tested_on
+from CyDAS.runs import run
+from CyDAS.runs.checkpoint import load_checkpoint
+from CyDAS.runs.resume import find_file
+from CyDAS.runs.weights import Found, find_weights, load_weights
 from CyDAS.spaces import SPACES, check_genotype, load_architecture, make_space
-from CyDAS.utils import run
-from CyDAS.utils.checkpoint import load_checkpoint
 from CyDAS.utils.distributed import Process, place
 from CyDAS.utils.errors import CydasError, run_program
 from CyDAS.utils.flags import parse
 from CyDAS.utils.profile import count_macs
-from CyDAS.utils.resume import find_file
 from CyDAS.utils.texts import OneLine, few, say
-from CyDAS.utils.weights import Found, find_weights, load_weights
 
 
 def main(arguments: list[str] | None = None) -> None:

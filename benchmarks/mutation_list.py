@@ -25,7 +25,8 @@ JOINT, HEADS, SUPERNET, NASNET, NATS, LAYOUT, GENOTYPE, POOL, OPERATIONS = (
     f"CyDAS/models/{name}.py"
     for name in ("joint", "heads", "supernet", "nasnet", "nats", "layout", "genotype", "weight_pool", "operations")
 )
-RUN, METERS, DISTRIBUTED = (f"CyDAS/utils/{name}.py" for name in ("run", "meters", "distributed"))
+RUN, METERS = (f"CyDAS/runs/{name}.py" for name in ("run", "meters"))
+DISTRIBUTED = "CyDAS/utils/distributed.py"
 DARTS, NATS_SPACE = "CyDAS/spaces/darts.py", "CyDAS/spaces/nats.py"
 SEARCH_PROGRAM, RETRAIN_PROGRAM, TEST_PROGRAM = (f"CyDAS/{name}.py" for name in ("search", "retrain", "test"))
 PHASES = f"{METHOD}::test_every_phase_gets_its_data_its_networks_and_its_optimisers"

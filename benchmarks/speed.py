@@ -45,9 +45,9 @@ from CyDAS.models.layout import Layout
 from CyDAS.models.nasnet import RetrainNetwork
 from CyDAS.models.nats import NatsLayout
 from CyDAS.models.nats_architecture import parse_architecture
+from CyDAS.runs.checkpoint import refusing
 from CyDAS.spaces import DartsSpace, NatsSpace, load_architecture
 from CyDAS.utils import profile
-from CyDAS.utils.checkpoint import refusing
 from CyDAS.utils.distributed import Process
 from CyDAS.utils.errors import CydasError, run_program
 from CyDAS.utils.files import read_json, write_json

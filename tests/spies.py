@@ -13,10 +13,10 @@ from CyDAS.engine.cycle import CyclicSearch
 from CyDAS.engine.optim import Precision
 from CyDAS.models.nats import NatsLayout
 from CyDAS.retrain import main as retrain
+from CyDAS.runs.logs import RunLog
 from CyDAS.search import main as search
 from CyDAS.spaces import NatsSpace
 from CyDAS.utils.distributed import Process
-from CyDAS.utils.logs import RunLog
 
 CPU = torch.device("cpu")
 ONE = Process(0, 1, CPU)

@@ -19,10 +19,10 @@ from CyDAS.engine.cycle import Phase
 from CyDAS.engine.optim import Precision
 from CyDAS.engine.supervised import evaluate
 from CyDAS.retrain import main as retrain
+from CyDAS.runs.logs import RunLog
 from CyDAS.search import main as search
 from CyDAS.utils.distributed import Process
 from CyDAS.utils.errors import CydasError
-from CyDAS.utils.logs import RunLog
 from tests.test_engine import FixedBatches, make_search
 
 CPU = torch.device("cpu")

@@ -18,15 +18,15 @@ from CyDAS.models.nasnet import RetrainNetwork, RetrainOutput
 from CyDAS.models.nats import NatsLayout, NatsNetwork
 from CyDAS.models.nats_architecture import parse_architecture
 from CyDAS.retrain import check_training
+from CyDAS.runs.checkpoint import load_newest, save_checkpoint
+from CyDAS.runs.meters import top1
+from CyDAS.runs.weights import check_finite, find_weights, load_weights
 from CyDAS.search import check_search
 from CyDAS.spaces import DartsSpace
 from CyDAS.spaces.nats import NatsSpace
-from CyDAS.utils.checkpoint import load_newest, save_checkpoint
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.files import previous, write_json
 from CyDAS.utils.flags import plain
-from CyDAS.utils.meters import top1
-from CyDAS.utils.weights import check_finite, find_weights, load_weights
 
 #: A cell with few tensors.
 LIGHT = [

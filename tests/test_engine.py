@@ -18,9 +18,9 @@ from CyDAS.models.layout import Layout
 from CyDAS.models.nasnet import DropPath, RetrainNetwork, RetrainOutput
 from CyDAS.models.weight_pool import WeightPool
 from CyDAS.retrain import apply_size_rule
+from CyDAS.runs.logs import RunLog
 from CyDAS.spaces import DartsSpace
 from CyDAS.utils.errors import CydasError
-from CyDAS.utils.logs import RunLog
 
 CPU = torch.device("cpu")
 LAYOUT = Layout(init_channels=2, stem_multiplier=1, image_size=16)

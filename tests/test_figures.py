@@ -12,11 +12,11 @@ from CyDAS.engine.estimate import FirstSteps, estimate_search
 from CyDAS.engine.optim import learn, update
 from CyDAS.models.fuse import fold_batch_norms
 from CyDAS.models.weight_pool import WeightPool
-from CyDAS.utils.checkpoint import buffers_of, set_buffers
+from CyDAS.runs.checkpoint import buffers_of, set_buffers
+from CyDAS.runs.meters import Averages, top1
+from CyDAS.runs.resume import MAY_DIFFER, check_continuation
 from CyDAS.utils.errors import CydasError
-from CyDAS.utils.meters import Averages, top1
 from CyDAS.utils.profile import count_macs, count_parameters
-from CyDAS.utils.resume import MAY_DIFFER, check_continuation
 from tests.spies import CPU, Lines, SpyBatches, make_search
 
 NO_SCALER = torch.amp.GradScaler("cpu", enabled=False)

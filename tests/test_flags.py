@@ -23,15 +23,15 @@ from CyDAS.models.layout import Layout
 from CyDAS.models.nasnet import RetrainNetwork
 from CyDAS.remembered import recall
 from CyDAS.retrain import main as retrain
+from CyDAS.runs.checkpoint import save_checkpoint
+from CyDAS.runs.resume import check_continuation, find_file
 from CyDAS.search import main as search
 from CyDAS.spaces import DartsSpace
 from CyDAS.spaces.darts import make_layout
 from CyDAS.test import main as evaluate
-from CyDAS.utils.checkpoint import save_checkpoint
 from CyDAS.utils.distributed import Process
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.flags import parse, plain, to_arguments
-from CyDAS.utils.resume import check_continuation, find_file
 
 ROOT = Path(__file__).resolve().parents[1]
 CELL = ROOT / "CyDAS/cells/dartsv2_genotype.json"

@@ -17,10 +17,11 @@ from CyDAS.models.genotype_forms import NNI_NAMES, find_genotypes, read_cell
 from CyDAS.models.layout import Layout
 from CyDAS.models.nats_architecture import EDGES, OPERATIONS, Architecture, parse_architecture, read_architecture
 from CyDAS.models.operations import CHOOSABLE
+from CyDAS.nats_table import parse_asked
+from CyDAS.runs.checkpoint import save_checkpoint
 from CyDAS.spaces import DartsSpace, NatsSpace, identify_architecture, load_architecture
-from CyDAS.utils.checkpoint import save_checkpoint
+from CyDAS.spaces.nats_table import COLUMNS, NatsTable, write_table
 from CyDAS.utils.errors import CydasError
-from CyDAS.utils.nats_table import COLUMNS, NatsTable, parse_asked, write_table
 
 BEST = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_1x1~2|"
 GENOTYPE = random_genotype(torch.Generator().manual_seed(3))

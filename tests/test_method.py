@@ -13,8 +13,8 @@ from CyDAS.engine.optim import SearchOptimisers, cosine
 from CyDAS.models.joint import JointNetwork
 from CyDAS.models.layout import Layout
 from CyDAS.models.nats_architecture import OPERATIONS
+from CyDAS.runs.logs import RunLog
 from CyDAS.spaces import DartsSpace
-from CyDAS.utils.logs import RunLog
 from tests.spies import Nobody, SpyBatches, make_search, run, steps_of_optimisers
 
 TRAIN, VAL = 1.0, 2.0

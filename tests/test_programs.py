@@ -13,10 +13,10 @@ from CyDAS.config import EvaluationConfig, RetrainConfig, SearchConfig
 from CyDAS.models.layout import Layout
 from CyDAS.models.nasnet import RetrainNetwork
 from CyDAS.retrain import main as retrain
+from CyDAS.runs.checkpoint import load_checkpoint, save_checkpoint
 from CyDAS.search import main as search
 from CyDAS.spaces import load_architecture
 from CyDAS.test import main as evaluate
-from CyDAS.utils.checkpoint import load_checkpoint, save_checkpoint
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.flags import parse
 

@@ -13,13 +13,14 @@ from CyDAS.engine.guard import StepGuard
 from CyDAS.engine.optim import Precision, learn
 from CyDAS.engine.supervised import evaluate
 from CyDAS.models.nasnet import RetrainOutput
+from CyDAS.runs import run
+from CyDAS.runs.logs import RunLog
+from CyDAS.runs.meters import Averages
 from CyDAS.test import main as evaluate_program
-from CyDAS.utils import lost, run
+from CyDAS.utils import lost
 from CyDAS.utils.distributed import Process, alike, all_sum
 from CyDAS.utils.errors import CydasError
-from CyDAS.utils.logs import RunLog
 from CyDAS.utils.lost import LostProcess
-from CyDAS.utils.meters import Averages
 from tests.test_bad_batches import damage, folder, make_folder
 from tests.two_ranks import run_ranks
 

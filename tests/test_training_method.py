@@ -18,12 +18,12 @@ from CyDAS.models.genotype import make_genotype
 from CyDAS.models.layout import Layout
 from CyDAS.models.nasnet import DropPath, RetrainNetwork, RetrainOutput
 from CyDAS.models.native import tensors
+from CyDAS.runs.checkpoint import load_checkpoint
+from CyDAS.runs.keeper import Keeper
 from CyDAS.search import SearchProgress
 from CyDAS.test import make_fast
-from CyDAS.utils.checkpoint import load_checkpoint
 from CyDAS.utils.distributed import Process
 from CyDAS.utils.errors import CydasError
-from CyDAS.utils.keeper import Keeper
 from tests.spies import (
     CPU,
     ONE,
@@ -419,7 +419,7 @@ def test_each_processs_random_choices_are_its_own(program, tmp_path, monkeypatch
     """Drop path and mixup draw from the global generator."""
     run_retrain(tmp_path / "0", "--epochs", "1", "--seed", "5")
     seeds = [program.seed]
-    monkeypatch.setattr("CyDAS.utils.run.start_process", lambda *_: Process(3, 4, CPU))
+    monkeypatch.setattr("CyDAS.runs.run.start_process", lambda *_: Process(3, 4, CPU))
     run_retrain(tmp_path / "3", "--epochs", "1", "--seed", "5")
     assert [*seeds, program.seed] == [5, 8]
 

@@ -12,9 +12,9 @@ from CyDAS.data.classes import digest, has_record
 from CyDAS.data.contents import describe_classes
 from CyDAS.data.halves import halves
 from CyDAS.data.loaders import Batches
+from CyDAS.runs.logs import RunLog
 from CyDAS.utils.distributed import Process
 from CyDAS.utils.flags import some_of
-from CyDAS.utils.logs import RunLog
 from CyDAS.utils.texts import few
 
 

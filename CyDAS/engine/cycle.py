@@ -18,12 +18,12 @@ from CyDAS.engine.optim import Figures, Precision, SearchOptimisers, cosine
 from CyDAS.engine.updates import SearchUpdates, Space
 from CyDAS.models.joint import JointNetwork
 from CyDAS.models.weight_pool import WeightPool
-from CyDAS.utils.checkpoint import buffers_of, set_buffers
+from CyDAS.runs.checkpoint import buffers_of, set_buffers
+from CyDAS.runs.logs import RunLog
+from CyDAS.runs.meters import Averages
+from CyDAS.runs.weights import check_finite
 from CyDAS.utils.distributed import copy_from_main, is_same_everywhere, place
 from CyDAS.utils.errors import CydasError
-from CyDAS.utils.logs import RunLog
-from CyDAS.utils.meters import Averages
-from CyDAS.utils.weights import check_finite
 
 
 class Progress(Protocol):

@@ -12,9 +12,9 @@ from CyDAS.config import RetrainConfig
 from CyDAS.data.loaders import Batch, Batches
 from CyDAS.engine.cycle import CyclicSearch, Phase, steps_per_epoch
 from CyDAS.engine.supervised import Training, evaluate, train_epoch
-from CyDAS.utils.checkpoint import save_checkpoint
+from CyDAS.runs.checkpoint import save_checkpoint
+from CyDAS.runs.logs import RunLog
 from CyDAS.utils.distributed import Process, gather
-from CyDAS.utils.logs import RunLog
 from CyDAS.utils.profile import count_macs, count_parameters, peak_memory
 from CyDAS.utils.texts import say
 

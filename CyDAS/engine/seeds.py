@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from CyDAS.config import SearchConfig
+from CyDAS.spaces.nats_table import summarise
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.files import read_json, write_json
 from CyDAS.utils.flags import to_arguments
-from CyDAS.utils.nats_table import summarise
 from CyDAS.utils.texts import say
 
 #: Files of a search's folder: where it goes on from, and what it found.

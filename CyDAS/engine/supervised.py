@@ -15,7 +15,7 @@ from CyDAS.engine.guard import StepGuard
 from CyDAS.engine.losses import classification_loss, mixup
 from CyDAS.engine.optim import Figures, Precision, learn
 from CyDAS.models.nasnet import RetrainOutput
-from CyDAS.utils.checkpoint import (
+from CyDAS.runs.checkpoint import (
     buffers_of,
     process_states,
     refusing,
@@ -23,12 +23,12 @@ from CyDAS.utils.checkpoint import (
     set_buffers,
     set_process_state,
 )
+from CyDAS.runs.keeper import Keeper
+from CyDAS.runs.logs import RunLog
+from CyDAS.runs.meters import Averages, top1
+from CyDAS.runs.weights import load_weights
 from CyDAS.utils.distributed import Process, all_sum
 from CyDAS.utils.errors import CydasError
-from CyDAS.utils.keeper import Keeper
-from CyDAS.utils.logs import RunLog
-from CyDAS.utils.meters import Averages, top1
-from CyDAS.utils.weights import load_weights
 
 
 class Accuracy(NamedTuple):

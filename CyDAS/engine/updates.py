@@ -16,7 +16,7 @@ from CyDAS.engine.guard import StepGuard
 from CyDAS.engine.losses import classification_loss, kd_loss, regulariser_strength
 from CyDAS.engine.optim import Figures, LossOf, Precision, SearchOptimisers, learn
 from CyDAS.models.joint import JointNetwork
-from CyDAS.utils.meters import top1
+from CyDAS.runs.meters import top1
 
 
 class Space(Protocol):

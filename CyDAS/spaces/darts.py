@@ -23,10 +23,10 @@ from CyDAS.models.layout import NODES, Layout, make_stem
 from CyDAS.models.nasnet import RetrainNetwork, make_evaluation_stages
 from CyDAS.models.operations import OPERATIONS, PARAMETER_FREE
 from CyDAS.models.supernet import ArchitectureParameters, StageAlphas, make_search_stages
+from CyDAS.runs.weights import check_finite
 from CyDAS.utils.errors import CydasError, GenotypeError
 from CyDAS.utils.flags import some_of
 from CyDAS.utils.plot import draw_graph
-from CyDAS.utils.weights import check_finite
 
 #: An architecture of this space: the genotype of each stage.
 Architecture = list[Genotype]

@@ -22,10 +22,10 @@ from CyDAS.models.nats import (
     make_stages,
 )
 from CyDAS.models.nats_architecture import EDGES, OPERATIONS, Architecture, parse_architecture
+from CyDAS.runs.weights import check_finite
 from CyDAS.utils.errors import CydasError, GenotypeError
 from CyDAS.utils.flags import some_of
 from CyDAS.utils.plot import draw_graph
-from CyDAS.utils.weights import check_finite
 
 #: Flags of the DARTS cells that mean nothing here.
 FOREIGN = ("use_beta", "repeat_cell", "res_stem")

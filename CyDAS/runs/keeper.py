@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
-from CyDAS.utils.checkpoint import save_checkpoint
+from CyDAS.runs.checkpoint import save_checkpoint
+from CyDAS.runs.logs import RunLog
 from CyDAS.utils.distributed import Process, all_sum, gather, is_distributed
 from CyDAS.utils.errors import CydasError, Stopped
-from CyDAS.utils.logs import RunLog
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 #: Several processes agree on what to do every so many steps only: it costs a message.

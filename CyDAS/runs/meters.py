@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from CyDAS.runs.logs import RunLog
 from CyDAS.utils.distributed import all_sum, least
 from CyDAS.utils.errors import CydasError
-from CyDAS.utils.logs import RunLog
 
 
 class Averages:

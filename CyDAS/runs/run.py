@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from CyDAS.utils.about import RECORD, device_name, other_bits
-from CyDAS.utils.checkpoint import load_newest
+from CyDAS.runs.about import RECORD, device_name, other_bits
+from CyDAS.runs.checkpoint import load_newest
+from CyDAS.runs.logs import RunLog
 from CyDAS.utils.distributed import Process, gather, has_apex, start_process, stop_process
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.files import write_json
-from CyDAS.utils.logs import RunLog
 from CyDAS.utils.lost import leave_word
 
 #: Who holds a run's folder.
