@@ -14,7 +14,7 @@ from pathlib import Path
 if __package__ in (None, ""):  # started as a file: the package lies one level up
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from CyDAS.models.nats_architecture import Architecture, read_architecture
+from CyDAS.models.nats.architecture import Architecture, read_architecture
 from CyDAS.spaces.nats_table import NatsTable, summarise
 from CyDAS.utils.errors import CydasError, GenotypeError, run_program
 from CyDAS.utils.numbers import whole_number

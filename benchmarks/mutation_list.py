@@ -21,9 +21,9 @@ CYCLE, UPDATES, OPTIM, LOSSES, SUPERVISED, GUARD = (
     f"CyDAS/engine/{name}.py" for name in ("cycle", "updates", "optim", "losses", "supervised", "guard")
 )
 LOADERS, AUGMENT, SETS = (f"CyDAS/data/{name}.py" for name in ("loaders", "augment", "sets"))
-JOINT, HEADS, SUPERNET, NASNET, NATS, LAYOUT, GENOTYPE, POOL, OPERATIONS = (
-    f"CyDAS/models/{name}.py"
-    for name in ("joint", "heads", "supernet", "nasnet", "nats", "layout", "genotype", "weight_pool", "operations")
+JOINT, HEADS, POOL, NATS = (f"CyDAS/models/{name}.py" for name in ("joint", "heads", "weight_pool", "nats/networks"))
+SUPERNET, NASNET, LAYOUT, GENOTYPE, OPERATIONS = (
+    f"CyDAS/models/cells/{name}.py" for name in ("supernet", "nasnet", "layout", "genotype", "operations")
 )
 RUN, METERS = (f"CyDAS/runs/{name}.py" for name in ("run", "meters"))
 DISTRIBUTED = "CyDAS/utils/distributed.py"

@@ -41,10 +41,10 @@ from CyDAS.data.sets import CIFAR_MEAN, CIFAR_STD
 from CyDAS.engine.cycle import CyclicSearch
 from CyDAS.engine.optim import Precision, sgd, update
 from CyDAS.engine.supervised import retrain_loss
-from CyDAS.models.layout import Layout
-from CyDAS.models.nasnet import RetrainNetwork
-from CyDAS.models.nats import NatsLayout
-from CyDAS.models.nats_architecture import parse_architecture
+from CyDAS.models.cells.layout import Layout
+from CyDAS.models.cells.nasnet import RetrainNetwork
+from CyDAS.models.nats.architecture import parse_architecture
+from CyDAS.models.nats.networks import NatsLayout
 from CyDAS.runs.checkpoint import refusing
 from CyDAS.spaces import DartsSpace, NatsSpace, load_architecture
 from CyDAS.utils import profile

@@ -11,7 +11,7 @@ from CyDAS.config import SearchConfig
 from CyDAS.data.loaders import Batches
 from CyDAS.engine.cycle import CyclicSearch
 from CyDAS.engine.optim import Precision
-from CyDAS.models.nats import NatsLayout
+from CyDAS.models.nats.networks import NatsLayout
 from CyDAS.retrain import main as retrain
 from CyDAS.runs.logs import RunLog
 from CyDAS.search import main as search

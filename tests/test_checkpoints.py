@@ -12,11 +12,11 @@ from CyDAS.config import RetrainConfig, SearchConfig
 from CyDAS.engine.cycle import CyclicSearch
 from CyDAS.engine.optim import Precision
 from CyDAS.engine.supervised import evaluate
-from CyDAS.models.genotype import make_genotype
-from CyDAS.models.layout import Layout
-from CyDAS.models.nasnet import RetrainNetwork, RetrainOutput
-from CyDAS.models.nats import NatsLayout, NatsNetwork
-from CyDAS.models.nats_architecture import parse_architecture
+from CyDAS.models.cells.genotype import make_genotype
+from CyDAS.models.cells.layout import Layout
+from CyDAS.models.cells.nasnet import RetrainNetwork, RetrainOutput
+from CyDAS.models.nats.architecture import parse_architecture
+from CyDAS.models.nats.networks import NatsLayout, NatsNetwork
 from CyDAS.retrain import check_training
 from CyDAS.runs.checkpoint import load_newest, save_checkpoint
 from CyDAS.runs.meters import top1

@@ -13,9 +13,9 @@ from CyDAS.engine.guard import LIMIT, StepGuard
 from CyDAS.engine.losses import classification_loss, kd_loss, mixup, regulariser_strength
 from CyDAS.engine.optim import Precision, retrain_lr, update
 from CyDAS.engine.supervised import EpochState, evaluate, retrain_loss, train_epoch
-from CyDAS.models.genotype import make_genotype
-from CyDAS.models.layout import Layout
-from CyDAS.models.nasnet import DropPath, RetrainNetwork, RetrainOutput
+from CyDAS.models.cells.genotype import make_genotype
+from CyDAS.models.cells.layout import Layout
+from CyDAS.models.cells.nasnet import DropPath, RetrainNetwork, RetrainOutput
 from CyDAS.models.weight_pool import WeightPool
 from CyDAS.retrain import apply_size_rule
 from CyDAS.runs.logs import RunLog

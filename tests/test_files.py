@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from CyDAS.models.layout import Layout
-from CyDAS.models.nasnet import RetrainNetwork
+from CyDAS.models.cells.layout import Layout
+from CyDAS.models.cells.nasnet import RetrainNetwork
 from CyDAS.runs.checkpoint import load_checkpoint, load_weights, process_states, save_checkpoint, set_process_state
 from CyDAS.spaces import DartsSpace
 from CyDAS.utils.distributed import Process

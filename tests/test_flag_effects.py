@@ -19,10 +19,10 @@ from CyDAS.data import load_data
 from CyDAS.engine.guard import StepGuard
 from CyDAS.engine.optim import Precision, scale_learning_rates
 from CyDAS.engine.seeds import run_all
-from CyDAS.models.nasnet import EvaluationCell
-from CyDAS.models.nats import ResidualBlock
-from CyDAS.models.nats import SearchCell as NatsSearchCell
-from CyDAS.models.supernet import SearchCell
+from CyDAS.models.cells.nasnet import EvaluationCell
+from CyDAS.models.cells.supernet import SearchCell
+from CyDAS.models.nats.networks import ResidualBlock
+from CyDAS.models.nats.networks import SearchCell as NatsSearchCell
 from CyDAS.runs import run as runs
 from CyDAS.runs.keeper import Keeper
 from CyDAS.spaces import DartsSpace, NatsSpace, make_space

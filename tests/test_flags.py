@@ -18,9 +18,9 @@ from CyDAS.config import IN_MEMORY, EvaluationConfig, RetrainConfig, SearchConfi
 from CyDAS.effects import RULES, idle_flags
 from CyDAS.engine.optim import scale_learning_rates
 from CyDAS.engine.supervised import Accuracy
-from CyDAS.models.genotype import make_genotype
-from CyDAS.models.layout import Layout
-from CyDAS.models.nasnet import RetrainNetwork
+from CyDAS.models.cells.genotype import make_genotype
+from CyDAS.models.cells.layout import Layout
+from CyDAS.models.cells.nasnet import RetrainNetwork
 from CyDAS.remembered import recall
 from CyDAS.retrain import main as retrain
 from CyDAS.runs.checkpoint import save_checkpoint

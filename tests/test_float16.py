@@ -10,7 +10,7 @@ from CyDAS.config import RetrainConfig
 from CyDAS.engine.guard import LIMIT, StepGuard
 from CyDAS.engine.optim import Precision, update
 from CyDAS.engine.supervised import EpochState, train_epoch
-from CyDAS.models.nasnet import RetrainOutput
+from CyDAS.models.cells.nasnet import RetrainOutput
 from CyDAS.runs.logs import RunLog
 from CyDAS.utils.errors import CydasError
 from tests.test_engine import batch, make_search

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from CyDAS.config import SearchConfig
 from CyDAS.engine.losses import classification_loss, kd_loss, mixup, regulariser_strength
 from CyDAS.engine.optim import SearchOptimisers, cosine
+from CyDAS.models.cells.layout import Layout
 from CyDAS.models.joint import JointNetwork
-from CyDAS.models.layout import Layout
-from CyDAS.models.nats_architecture import OPERATIONS
+from CyDAS.models.nats.architecture import OPERATIONS
 from CyDAS.runs.logs import RunLog
 from CyDAS.spaces import DartsSpace
 from tests.spies import Nobody, SpyBatches, make_search, run, steps_of_optimisers

@@ -13,9 +13,9 @@ import pytest
 import torch
 from conftest import ROOT
 
-from CyDAS.models.genotype import GenotypeError
-from CyDAS.models.nats import NatsLayout, NatsNetwork
-from CyDAS.models.nats_architecture import OPERATIONS, Architecture, parse_architecture
+from CyDAS.models.cells.genotype import GenotypeError
+from CyDAS.models.nats.architecture import OPERATIONS, Architecture, parse_architecture
+from CyDAS.models.nats.networks import NatsLayout, NatsNetwork
 from CyDAS.retrain import main as retrain
 from CyDAS.runs.checkpoint import load_checkpoint
 from CyDAS.search import main as search

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from CyDAS.config import EvaluationConfig, RetrainConfig, SearchConfig
-from CyDAS.models.layout import Layout
-from CyDAS.models.nasnet import RetrainNetwork
+from CyDAS.models.cells.layout import Layout
+from CyDAS.models.cells.nasnet import RetrainNetwork
 from CyDAS.retrain import main as retrain
 from CyDAS.runs.checkpoint import load_checkpoint, save_checkpoint
 from CyDAS.search import main as search

@@ -15,7 +15,7 @@ import torch
 from conftest import ROOT
 from published_cells import call
 
-from CyDAS.models.genotype import random_genotype
+from CyDAS.models.cells.genotype import random_genotype
 from CyDAS.spaces import DartsSpace, load_architecture
 from CyDAS.spaces.nats_table import COLUMNS, write_table
 from CyDAS.utils import plot

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from CyDAS.engine.guard import StepGuard
 from CyDAS.engine.optim import Precision, learn
 from CyDAS.engine.supervised import evaluate
-from CyDAS.models.nasnet import RetrainOutput
+from CyDAS.models.cells.nasnet import RetrainOutput
 from CyDAS.runs import run
 from CyDAS.runs.logs import RunLog
 from CyDAS.runs.meters import Averages

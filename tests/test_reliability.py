@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from benchmarks.faults import figures
 from CyDAS.engine.cycle import CyclicSearch
-from CyDAS.models.genotype import GenotypeError, parse_genotype, random_genotype
-from CyDAS.models.nats_architecture import OPERATIONS, Architecture, parse_architecture
+from CyDAS.models.cells.genotype import GenotypeError, parse_genotype, random_genotype
+from CyDAS.models.nats.architecture import OPERATIONS, Architecture, parse_architecture
 from CyDAS.retrain import main as retrain
 from CyDAS.runs import checkpoint as checkpoints
 from CyDAS.runs.checkpoint import load_checkpoint, load_newest, save_checkpoint

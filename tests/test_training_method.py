@@ -14,9 +14,9 @@ from CyDAS.engine.guard import StepGuard
 from CyDAS.engine.losses import classification_loss, mixup
 from CyDAS.engine.optim import Precision, retrain_lr
 from CyDAS.engine.supervised import Accuracy, EpochState, Training, evaluate, train_epoch
-from CyDAS.models.genotype import make_genotype
-from CyDAS.models.layout import Layout
-from CyDAS.models.nasnet import DropPath, RetrainNetwork, RetrainOutput
+from CyDAS.models.cells.genotype import make_genotype
+from CyDAS.models.cells.layout import Layout
+from CyDAS.models.cells.nasnet import DropPath, RetrainNetwork, RetrainOutput
 from CyDAS.models.native import tensors
 from CyDAS.runs.checkpoint import load_checkpoint
 from CyDAS.runs.keeper import Keeper

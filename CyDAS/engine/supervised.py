@@ -14,7 +14,7 @@ from CyDAS.data.loaders import Batches
 from CyDAS.engine.guard import StepGuard
 from CyDAS.engine.losses import classification_loss, mixup
 from CyDAS.engine.optim import Figures, Precision, learn
-from CyDAS.models.nasnet import RetrainOutput
+from CyDAS.models.cells.nasnet import RetrainOutput
 from CyDAS.runs.checkpoint import (
     buffers_of,
     process_states,

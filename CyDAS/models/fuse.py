@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
 
-from CyDAS.models.operations import FactorizedReduce
+from CyDAS.models.cells.operations import FactorizedReduce
 
 
 def fold_batch_norms(network: nn.Module) -> None:

@@ -9,20 +9,20 @@ from torch import Tensor, nn
 
 from CyDAS.config import FOLDER_PIXELS, CommonConfig
 from CyDAS.data import DataSet
-from CyDAS.models.genotype import (
+from CyDAS.models.cells.genotype import (
     Cell,
     Genotype,
     count_operations,
     discretise,
     make_genotype,
 )
-from CyDAS.models.genotype_forms import is_cell, read_cell
+from CyDAS.models.cells.genotype_forms import is_cell, read_cell
+from CyDAS.models.cells.layout import NODES, Layout, make_stem
+from CyDAS.models.cells.nasnet import RetrainNetwork, make_evaluation_stages
+from CyDAS.models.cells.operations import OPERATIONS, PARAMETER_FREE
+from CyDAS.models.cells.supernet import ArchitectureParameters, StageAlphas, make_search_stages
 from CyDAS.models.heads import DistillationHead
 from CyDAS.models.joint import JOINT_OPTIONS, JointNetwork
-from CyDAS.models.layout import NODES, Layout, make_stem
-from CyDAS.models.nasnet import RetrainNetwork, make_evaluation_stages
-from CyDAS.models.operations import OPERATIONS, PARAMETER_FREE
-from CyDAS.models.supernet import ArchitectureParameters, StageAlphas, make_search_stages
 from CyDAS.runs.weights import check_finite
 from CyDAS.utils.errors import CydasError, GenotypeError
 from CyDAS.utils.flags import some_of

@@ -11,7 +11,8 @@ from CyDAS.config import CommonConfig
 from CyDAS.data import DataSet
 from CyDAS.models.heads import DistillationHead
 from CyDAS.models.joint import JOINT_OPTIONS, JointNetwork
-from CyDAS.models.nats import (
+from CyDAS.models.nats.architecture import EDGES, OPERATIONS, Architecture, parse_architecture
+from CyDAS.models.nats.networks import (
     STAGES,
     ArchitectureParameters,
     EvaluationCell,
@@ -21,7 +22,6 @@ from CyDAS.models.nats import (
     Stem,
     make_stages,
 )
-from CyDAS.models.nats_architecture import EDGES, OPERATIONS, Architecture, parse_architecture
 from CyDAS.runs.weights import check_finite
 from CyDAS.utils.errors import CydasError, GenotypeError
 from CyDAS.utils.flags import some_of

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from CyDAS.models.nats_architecture import STRING, read_architecture
+from CyDAS.models.nats.architecture import STRING, read_architecture
 from CyDAS.utils.errors import CydasError, GenotypeError
 from CyDAS.utils.files import write_atomically
 

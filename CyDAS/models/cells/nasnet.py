@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from CyDAS.models import checkpointing
-from CyDAS.models.cell_plan import CellPlan, Operation
-from CyDAS.models.genotype import Cell, Genotype
+from CyDAS.models.cells.cell_plan import CellPlan, Operation
+from CyDAS.models.cells.genotype import Cell, Genotype
+from CyDAS.models.cells.layout import CellShape, Layout, State, make_stem
+from CyDAS.models.cells.mixed import run_cell
+from CyDAS.models.cells.operations import make_operation, make_preprocessing
 from CyDAS.models.heads import AuxiliaryHead
-from CyDAS.models.layout import CellShape, Layout, State, make_stem
-from CyDAS.models.mixed import run_cell
-from CyDAS.models.operations import make_operation, make_preprocessing
 
 
 class DropPath(nn.Module):
