@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from CyDAS.config import FOLDER_PIXELS, IN_MEMORY, EvaluationConfig
+from CyDAS.spaces import SPACES, check_genotype, load_architecture
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.flags import take_over
 
@@ -69,6 +70,19 @@ def _completed(saved: dict[str, Any]) -> dict[str, Any]:
     if saved.get("model_type") is None and saved.get("space") != "nats":
         completed["model_type"] = "cifar" if dataset in IN_MEMORY else "imagenet"
     return completed
+
+
+def find_architecture(config: EvaluationConfig, content: dict[str, Any], path: Path) -> Any:
+    """The genotype of ``--cell_file``, else the checkpoint's own."""
+    if config.cell_file:
+        architecture = load_architecture(config.cell_file, config.layer_num, config.space)
+        check_genotype(content, architecture, config, path)
+        return architecture
+    if "genotype" not in content:
+        raise CydasError(
+            f"checkpoint {path} does not say which architecture it is of: give its genotype with --cell_file"
+        )
+    return SPACES[config.space].parse(content["genotype"], config.layer_num, f"checkpoint {path}")
 
 
 def tested_on(config: EvaluationConfig) -> str:

@@ -17,18 +17,20 @@ METHOD, RETRAIN, DATA, FLAGS, FIGURES, ENGINE = (
     f"tests/test_{name}.py"
     for name in ("method", "training_method", "data_method", "flag_effects", "figures", "engine")
 )
-CYCLE, UPDATES, OPTIM, LOSSES, SUPERVISED, GUARD = (
-    f"CyDAS/engine/{name}.py" for name in ("cycle", "updates", "optim", "losses", "supervised", "guard")
+CYCLE, UPDATES, OPTIM, LOSSES, TRAINING, EVALUATION, RESULTS, GUARD = (
+    f"CyDAS/engine/{name}.py"
+    for name in ("cycle", "updates", "optim", "losses", "training", "evaluation", "results", "guard")
 )
+TASK, RECIPE = "CyDAS/tasks/classification.py", "CyDAS/recipe.py"
 LOADERS, AUGMENT, SETS = (f"CyDAS/data/{name}.py" for name in ("loaders", "augment", "sets"))
 JOINT, HEADS, POOL, NATS = (f"CyDAS/models/{name}.py" for name in ("joint", "heads", "weight_pool", "nats/networks"))
 SUPERNET, NASNET, LAYOUT, GENOTYPE, OPERATIONS = (
     f"CyDAS/models/cells/{name}.py" for name in ("supernet", "nasnet", "layout", "genotype", "operations")
 )
-RUN, METERS = (f"CyDAS/runs/{name}.py" for name in ("run", "meters"))
+START, OPENING, METERS = (f"CyDAS/runs/{name}.py" for name in ("start", "opening", "meters"))
 DISTRIBUTED = "CyDAS/utils/distributed.py"
 DARTS, NATS_SPACE = "CyDAS/spaces/darts.py", "CyDAS/spaces/nats.py"
-SEARCH_PROGRAM, RETRAIN_PROGRAM, TEST_PROGRAM = (f"CyDAS/{name}.py" for name in ("search", "retrain", "test"))
+SEARCH_PROGRAM, RETRAIN_PROGRAM = "CyDAS/search.py", "CyDAS/retrain.py"
 PHASES = f"{METHOD}::test_every_phase_gets_its_data_its_networks_and_its_optimisers"
 EPOCHS = f"{METHOD}::test_every_epoch_of_a_loader_has_a_number_of_its_own"
 TERMS = f"{METHOD}::test_the_terms_of_the_val_loss"
@@ -105,8 +107,8 @@ MUTATIONS = [
              f"{METHOD}::test_without_its_flag_there_is_no_regulariser"),
     Mutation("clip_apart is ignored", UPDATES, ", apart=self.config.clip_apart", "",
              f"{METHOD}::test_weights_and_alphas_may_be_clipped_apart"),
-    Mutation("accumulation is ignored in the search", UPDATES, "loss_of, x, y, config.accum_steps,",
-             "loss_of, x, y, 1,", f"{FLAGS}::test_an_update_of_a_search_goes_through_the_networks_in_parts"),
+    Mutation("accumulation is ignored in the search", UPDATES, "loss_of, (x, y), config.accum_steps,",
+             "loss_of, (x, y), 1,", f"{FLAGS}::test_an_update_of_a_search_goes_through_the_networks_in_parts"),
     # -- losses
     Mutation("temperature not squared", LOSSES, "return loss * temperature**2", "return loss * temperature",
              f"{METHOD}::test_distillation_losses_by_their_formulas"),
@@ -118,11 +120,11 @@ MUTATIONS = [
              f"{METHOD}::test_the_regulariser_falls_by_its_flags"),
     Mutation("the regulariser counts its duration without the ratio", LOSSES, "* search_iter_epochs * ratio",
              "* search_iter_epochs", f"{METHOD}::test_the_regulariser_falls_by_its_flags"),
-    Mutation("label smoothing 0", LOSSES, ", label_smoothing=label_smooth", "",
+    Mutation("label smoothing 0", TASK, ", label_smoothing=label_smooth", "",
              f"{RETRAIN}::test_label_smoothing_and_mixed_targets_by_their_formula"),
-    Mutation("mixup mixes targets alone", LOSSES, "return lam * images + (1 - lam) * images[order],", "return images,",
+    Mutation("mixup mixes targets alone", TASK, "return lam * images + (1 - lam) * images[order],", "return images,",
              f"{ENGINE}::test_mixup_mixes_images_and_targets_alike"),
-    Mutation("mixup's share does not depend on its parameter", LOSSES, "distributions.Beta(alpha, alpha)",
+    Mutation("mixup's share does not depend on its parameter", TASK, "distributions.Beta(alpha, alpha)",
              "distributions.Beta(1.0, 1.0)", f"{METHOD}::test_mixup_draws_its_share_from_a_beta_distribution"),
     # -- optimisers
     Mutation("Nesterov is ignored", OPTIM, "weight_decay=weight_decay, nesterov=nesterov)",
@@ -140,7 +142,7 @@ MUTATIONS = [
              'clip_grad_norm_(group, float("inf"))', f"{METHOD}::test_every_update_is_clipped_to_the_flag"),
     Mutation("stale gradients stay", OPTIM, "optimiser.zero_grad(set_to_none=True)", "pass",
              f"{METHOD}::test_gradients_are_not_left_over_from_an_update"),
-    Mutation("parts of a batch count alike", OPTIM, "share = len(labels) / len(y)", "share = 1 / parts",
+    Mutation("parts of a batch count alike", OPTIM, "share = images_in(part) / images", "share = 1 / parts",
              f"{FIGURES}::test_an_update_is_the_mean_gradient_of_its_parts"),
     Mutation("cosine schedule constant", OPTIM, "(1 + math.cos(math.pi * progress)) / 2", "1.0",
              f"{METHOD}::test_half_a_cosine {RETRAIN}::test_learning_rates_of_the_epochs"),
@@ -162,54 +164,53 @@ MUTATIONS = [
              "def _drop_path(self, x: Tensor) -> Tensor | None:\n        return None\n\n"
              "    def _unused(self, x: Tensor) -> Tensor | None:",
              f"{RETRAIN}::test_drop_path_reaches_what_the_network_computes"),
-    Mutation("label smoothing does not reach the loss", SUPERVISED,
-             "retrain_loss(output, targets, config.label_smooth,", "retrain_loss(output, targets, 0.0,", GRADIENT),
-    Mutation("mixup is ignored", SUPERVISED, "if config.mixup_alpha:", "if False:", GRADIENT),
-    Mutation("mixed images with plain targets", SUPERVISED, "images, targets = mixup(", "images, _ = mixup(", GRADIENT),
-    Mutation("the auxiliary loss without its weight", SUPERVISED, "loss = loss + aux_weight * ", "loss = loss + ",
+    Mutation("label smoothing does not reach the loss", TASK,
+             "retrain_loss(output, targets, self.label_smooth,", "retrain_loss(output, targets, 0.0,", GRADIENT),
+    Mutation("mixup is ignored", TASK, "if self.mixup_alpha:", "if False:", GRADIENT),
+    Mutation("mixed images with plain targets", TASK, "images, targets = mixup(", "images, _ = mixup(", GRADIENT),
+    Mutation("the auxiliary loss without its weight", TASK, "loss = loss + aux_weight * ", "loss = loss + ",
              GRADIENT),
-    Mutation("the auxiliary logits are not smoothed", SUPERVISED,
+    Mutation("the auxiliary logits are not smoothed", TASK,
              "classification_loss(output.auxiliary, targets, label_smooth)",
              "classification_loss(output.auxiliary, targets)", GRADIENT),
-    Mutation("gradients of a retraining are not clipped", SUPERVISED, "clip = config.grad_clip or math.inf",
+    Mutation("gradients of a retraining are not clipped", TRAINING, "clip = self.extent.grad_clip or math.inf",
              "clip = math.inf", f"{RETRAIN}::test_gradients_are_clipped_to_the_flag_and_0_is_no_limit"),
-    Mutation("accumulation is ignored in a retraining", SUPERVISED, "loss_of, images, labels, config.accum_steps,",
-             "loss_of, images, labels, 1,", f"{RETRAIN}::test_an_update_goes_through_the_network_in_parts"),
-    Mutation("the network is trained in eval mode", SUPERVISED, "network.train()\n", "network.eval()\n",
+    Mutation("accumulation is ignored in a retraining", TRAINING, "batch, self.extent.accum_steps,",
+             "batch, 1,", f"{RETRAIN}::test_an_update_goes_through_the_network_in_parts"),
+    Mutation("the network is trained in eval mode", TRAINING, "network.train()\n", "network.eval()\n",
              f"{RETRAIN}::test_an_epoch_takes_its_own_batches_from_where_it_stands"),
-    Mutation("every epoch has the first one's data", SUPERVISED, "batches.epoch(epoch, start=state.index)",
+    Mutation("every epoch has the first one's data", TRAINING, "batches.epoch(self.epoch, start=state.index)",
              "batches.epoch(0, start=state.index)",
              f"{RETRAIN}::test_an_epoch_takes_its_own_batches_from_where_it_stands"),
-    Mutation("figures by batches, not images", SUPERVISED, "state.whole.add(figures, len(labels))",
+    Mutation("figures by batches, not images", TRAINING, "state.whole.add(figures, images_in(batch))",
              "state.whole.add(figures)", f"{RETRAIN}::test_an_epochs_figures_are_means_over_its_images"),
-    Mutation("tested in training mode", SUPERVISED, "network.eval()\n", "network.train()\n",
+    Mutation("tested in training mode", EVALUATION, "network.eval()\n", "network.train()\n",
              f"{RETRAIN}::test_top_1_top_5_and_loss_of_a_test"),
-    Mutation("the best by top-5", SUPERVISED, "accuracy.top1 > self.best.top1", "accuracy.top5 > self.best.top5",
+    Mutation("the best by top-5", TASK, "return self.top1 > other.top1", "return self.top5 > other.top5",
              f"{RETRAIN}::test_last_and_best_are_told_apart_by_top_1"),
-    Mutation("the best of equals is the last", SUPERVISED, "accuracy.top1 > self.best.top1",
-             "accuracy.top1 >= self.best.top1", f"{RETRAIN}::test_last_and_best_are_told_apart_by_top_1"),
-    Mutation("the best weights are those of every epoch", SUPERVISED, "if self.best is self.last:", "if True:",
+    Mutation("the best of equals is the last", TASK, "return self.top1 > other.top1",
+             "return self.top1 >= other.top1", f"{RETRAIN}::test_last_and_best_are_told_apart_by_top_1"),
+    Mutation("the best weights are those of every epoch", TRAINING, "if self.best is self.last:", "if True:",
              f"{RETRAIN}::test_last_and_best_are_told_apart_by_top_1"),
-    Mutation("the best first in the result", RETRAIN_PROGRAM,
-             '{"last": training.last._asdict(), "best": training.best._asdict(),',
-             '{"best": training.best._asdict(), "last": training.last._asdict(),',
+    Mutation("the best first in the result", RESULTS,
+             '{"last": last._asdict(), "best": best._asdict(),', '{"best": best._asdict(), "last": last._asdict(),',
              f"{RETRAIN}::test_last_and_best_are_told_apart_by_top_1"),
     Mutation("cutout 0", RETRAIN_PROGRAM, "cutout_length=config.cutout_length, stream=3", "stream=3",
              f"{RETRAIN}::test_cutout_blanks_squares_of_the_flags_side"),
-    Mutation("the learning rate stays the first one", RETRAIN_PROGRAM, 'group["lr"] = rate', "pass",
+    Mutation("the learning rate stays the first one", TRAINING, 'group["lr"] = rate', "pass",
              f"{RETRAIN}::test_learning_rates_of_the_epochs"),
-    Mutation("the rule for small networks on all data", RETRAIN_PROGRAM,
-             'if config.space == "darts" and config.dataset in ("cifar10", "cifar100"):', "if True:",
+    Mutation("the rule for small networks on all data", RECIPE,
+             'if config.space != "darts" or config.dataset not in ("cifar10", "cifar100"):', "if False:",
              f"{RETRAIN}::test_the_rule_for_small_networks_is_cifars"),
     Mutation("an auxiliary head whatever its weight", RETRAIN_PROGRAM,
              "space.retrain_network(architecture, config.aux_weight > 0)",
              'space.retrain_network(architecture, config.space == "darts")',
              f"{RETRAIN}::test_without_its_weight_there_is_no_auxiliary_head"),
-    Mutation("statistics of one process are tested", RETRAIN_PROGRAM,
-             "copy_from_main(network)  # batch norm statistics differ between processes", "pass",
+    Mutation("statistics of one process are tested", TRAINING,
+             "copy_from_main(self.network)  # batch norm statistics differ between processes", "pass",
              f"{RETRAIN}::test_an_epoch_ends_with_a_test_of_all_images_by_weights_that_all_processes_share"),
-    Mutation("processes drop the same paths", RETRAIN_PROGRAM, "run.seed_everything(config.seed + process.rank)",
-             "run.seed_everything(config.seed)", f"{RETRAIN}::test_each_processs_random_choices_are_its_own"),
+    Mutation("processes drop the same paths", OPENING, "seed_everything(seed + self.process.rank)",
+             "seed_everything(seed)", f"{RETRAIN}::test_each_processs_random_choices_are_its_own"),
     # -- data
     Mutation("all processes crop alike", LOADERS, "epoch, 1 + self.process.rank, step)", "epoch, 1, step)", CROPS),
     Mutation("all steps crop alike", LOADERS, "1 + self.process.rank, step)", "1 + self.process.rank, 0)", CROPS),
@@ -283,30 +284,31 @@ MUTATIONS = [
     Mutation("the pool keeps no buffers", POOL, "in operation.state_dict().items()}",
              "in operation.named_parameters()}", f"{ENGINE}::test_the_pool_gives_operations_their_last_weights_back"),
     # -- runs and programs
-    Mutation("--tf32 without effect", RUN, 'torch.set_float32_matmul_precision("high")', "pass", SETTINGS),
-    Mutation("--deterministic without effect", RUN, "torch.use_deterministic_algorithms(True)", "pass", SETTINGS),
-    Mutation("cuBLAS stays free", RUN, 'os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")', "pass", SETTINGS),
-    Mutation("--threads without effect", RUN, "torch.set_num_threads(config.threads)", "pass", SETTINGS),
-    Mutation("the seed does not reach PyTorch", RUN, "torch.manual_seed(seed)", "pass",
+    Mutation("--tf32 without effect", START, 'torch.set_float32_matmul_precision("high")', "pass", SETTINGS),
+    Mutation("--deterministic without effect", START, "torch.use_deterministic_algorithms(True)", "pass", SETTINGS),
+    Mutation("cuBLAS stays free", START, 'os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")', "pass",
+             SETTINGS),
+    Mutation("--threads without effect", START, "torch.set_num_threads(config.threads)", "pass", SETTINGS),
+    Mutation("the seed does not reach PyTorch", START, "torch.manual_seed(seed)", "pass",
              f"{FLAGS}::test_the_seed_reaches_every_generator"),
     Mutation("--channels_last without effect", DISTRIBUTED, "if config.channels_last:", "if False:",
              f"{FLAGS}::test_weights_lie_with_their_channels_last"),
     Mutation("--use_amp without effect", OPTIM, "enabled=self.enabled)", "enabled=False)",
              f"{FLAGS}::test_mixed_precision_in_training_and_test"),
-    Mutation("--process_timeout without effect", RUN, "start_process(config.device, config.process_timeout)",
+    Mutation("--process_timeout without effect", START, "start_process(config.device, config.process_timeout)",
              "start_process(config.device, 60.0)",
              f"{FLAGS}::test_processes_wait_for_each_other_as_long_as_the_flag_says"),
     Mutation("--split without effect", SEARCH_PROGRAM, "data.halves(config.split, config.seed)",
              'data.halves("index", config.seed)', f"{DATA}::test_the_search_gives_its_halves_to_two_loaders"),
     Mutation("both halves from one stream", SEARCH_PROGRAM, "stream=2", "stream=1",
              f"{DATA}::test_the_search_gives_its_halves_to_two_loaders"),
-    Mutation("--fuse without effect", TEST_PROGRAM, "if config.fuse and not native:", "if not native:",
+    Mutation("--fuse without effect", EVALUATION, "if config.fuse and not native:", "if not native:",
              f"{RETRAIN}::test_batch_norms_are_folded_where_the_flag_says_so"),
     Mutation("--on_nan without effect", RETRAIN_PROGRAM, "StepGuard(config.on_nan)", 'StepGuard("stop")',
              f"{RETRAIN}::test_what_is_not_finite_is_left_out_where_the_flag_says_so"),
     Mutation("means that do not weigh", METERS, "+ value * weight", "+ value",
              f"{FIGURES}::test_means_weigh_figures_by_their_images_and_start_anew_after_a_report"),
-    Mutation("top-1 of the least likely class", METERS, ").double()", ").logical_not().double()",
+    Mutation("top-1 of the least likely class", TASK, "(best == labels)", "(best != labels)",
              f"{FIGURES}::test_top_1_is_a_percentage"),
 ]
 # fmt: on

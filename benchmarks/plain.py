@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from CyDAS.engine.cycle import CyclicSearch
-from CyDAS.engine.supervised import retrain_loss
 from CyDAS.engine.updates import ValLosses
 from CyDAS.models.cells.genotype import Cell, Genotype
 from CyDAS.models.cells.layout import CellShape, Layout, State
@@ -24,6 +23,7 @@ from CyDAS.models.nats import architecture as nats_architecture
 from CyDAS.models.nats import networks as nats
 from CyDAS.spaces import DartsSpace, NatsSpace
 from CyDAS.spaces.darts import Architecture
+from CyDAS.tasks.classification import retrain_loss
 
 
 class Zero(nn.Module):

@@ -15,7 +15,7 @@ from conftest import FIXTURES
 from benchmarks import plain
 from CyDAS.config import SearchConfig
 from CyDAS.engine.cycle import CyclicSearch
-from CyDAS.engine.losses import classification_loss, kd_loss
+from CyDAS.engine.losses import kd_loss
 from CyDAS.engine.optim import Precision
 from CyDAS.models.cells.genotype import discretise, parse_genotype
 from CyDAS.models.cells.layout import Layout
@@ -27,6 +27,7 @@ from CyDAS.models.nats.architecture import OPERATIONS as NATS_OPERATIONS
 from CyDAS.models.nats.networks import NatsLayout
 from CyDAS.models.weight_pool import WeightPool
 from CyDAS.spaces import DartsSpace, NatsSpace
+from CyDAS.tasks.classification import classification_loss
 
 ENTRIES = torch.load(FIXTURES, map_location="cpu", weights_only=True) if FIXTURES.exists() else {}
 LAYOUT_FIELDS = Layout.__dataclass_fields__

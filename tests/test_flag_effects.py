@@ -16,6 +16,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from CyDAS.config import EvaluationConfig, RetrainConfig, SearchConfig
 from CyDAS.data import load_data
+from CyDAS.engine.evaluation import make_fast
 from CyDAS.engine.guard import StepGuard
 from CyDAS.engine.optim import Precision, scale_learning_rates
 from CyDAS.engine.seeds import run_all
@@ -23,11 +24,10 @@ from CyDAS.models.cells.nasnet import EvaluationCell
 from CyDAS.models.cells.supernet import SearchCell
 from CyDAS.models.nats.networks import ResidualBlock
 from CyDAS.models.nats.networks import SearchCell as NatsSearchCell
-from CyDAS.runs import run as runs
+from CyDAS.runs import start as runs
 from CyDAS.runs.keeper import Keeper
 from CyDAS.spaces import DartsSpace, NatsSpace, make_space
 from CyDAS.test import main as evaluate
-from CyDAS.test import make_fast
 from CyDAS.utils import distributed
 from CyDAS.utils.distributed import Process, place, start_process
 from CyDAS.utils.errors import CydasError

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from CyDAS.config import SearchConfig
+from CyDAS.data.batch import images_in
 from CyDAS.data.loaders import Batch, Batches
 from CyDAS.engine.optim import Figures, Precision, SearchOptimisers, cosine
 from CyDAS.engine.updates import SearchUpdates, Space
@@ -173,7 +174,7 @@ class CyclicSearch(SearchUpdates):
         self.guard.log = log
         batches = zip(*(b.epoch(phase.data_epoch, steps, start=self.index) for b in phase.loaders), strict=True)
         for batch in batches:
-            self.averages.add(phase.step(batch), len(batch[0][1]))
+            self.averages.add(phase.step(batch), images_in(batch[0]))
             self.index += 1
             self.step += 1
             log.advance()

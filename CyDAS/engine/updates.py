@@ -5,6 +5,7 @@ into an architecture.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -12,11 +13,21 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from CyDAS.config import SearchConfig
+from CyDAS.data.loaders import Batch
 from CyDAS.engine.guard import StepGuard
-from CyDAS.engine.losses import classification_loss, kd_loss, regulariser_strength
+from CyDAS.engine.losses import kd_loss, regulariser_strength
 from CyDAS.engine.optim import Figures, LossOf, Precision, SearchOptimisers, learn
 from CyDAS.models.joint import JointNetwork
-from CyDAS.runs.meters import top1
+from CyDAS.tasks.classification import classification_loss, top1
+
+
+class Known(Protocol):
+    """What a benchmark says of an architecture; as a string, in one line."""
+
+    arch: str
+    accuracies: dict[str, float]  #: percent
+
+    def as_dict(self) -> dict[str, Any]: ...
 
 
 class Space(Protocol):
@@ -28,7 +39,10 @@ class Space(Protocol):
     def alpha_entropy(self, joint: JointNetwork) -> float: ...
     def describe(self, architecture: Any) -> dict[str, int]: ...
     def to_strings(self, architecture: Any) -> dict[str, str]: ...
-    def parse(self, entries: Any, stages: int, source: str) -> Any: ...
+    def brief(self, architecture: Any) -> str: ...
+    def known(self, architecture: Any) -> Known | None: ...
+    def draw(self, architecture: Any, folder: Path, name: str) -> list[Path]: ...
+    def parse(self, entries: Any, stages: int | None, source: str) -> Any: ...
 
 
 class ValLosses(NamedTuple):
@@ -97,8 +111,8 @@ class SearchUpdates:
     def val_update(self, x: Tensor, y: Tensor, epoch: int) -> tuple[ValLosses, Figures]:
         """Both networks on val: moves the evaluation network, stem, heads and the architecture parameters."""
 
-        def loss_of(x: Tensor, y: Tensor) -> tuple[Tensor, Figures]:
-            losses, figures = self.val_losses(x, y, epoch)
+        def loss_of(batch: Batch) -> tuple[Tensor, Figures]:
+            losses, figures = self.val_losses(*batch, epoch)
             return losses.total, figures | losses._asdict()
 
         optimisers = (self.optimisers.nas, self.optimisers.alpha)
@@ -119,7 +133,8 @@ class SearchUpdates:
         return self._classify(x, y, "search", self.optimisers.alpha, "val")
 
     def _classify(self, x: Tensor, y: Tensor, network: str, optimiser: Optimizer, part: str) -> Figures:
-        def loss_of(x: Tensor, y: Tensor) -> tuple[Tensor, Figures]:
+        def loss_of(batch: Batch) -> tuple[Tensor, Figures]:
+            x, y = batch
             is_search = network == "search"
             with self.precision.autocast():
                 outputs = self.joint(x, search=is_search, evaluation=not is_search, heads=False)
@@ -134,7 +149,7 @@ class SearchUpdates:
     ) -> Figures:
         config = self.config
         figures, norm = learn(
-            loss_of, x, y, config.accum_steps, optimisers, config.w_grad_clip, self.precision.scaler, apart,
+            loss_of, (x, y), config.accum_steps, optimisers, config.w_grad_clip, self.precision.scaler, apart,
             self.guard.skips,
         )  # fmt: skip
         return figures | {f"{part}/gradient_norm": norm}

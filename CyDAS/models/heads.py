@@ -1,4 +1,6 @@
-"""Distillation heads (search) and the auxiliary head (retrain)."""
+"""Distillation heads (search), the auxiliary head (retrain), and what a network with one says."""
+
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -48,6 +50,13 @@ class DistillationHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.features(x).flatten(1))
+
+
+class RetrainOutput(NamedTuple):
+    """What a retrained network says of a batch of N images."""
+
+    logits: Tensor  #: [N, classes]
+    auxiliary: Tensor | None  #: [N, classes] while training a network with an auxiliary head
 
 
 class AuxiliaryHead(nn.Module):

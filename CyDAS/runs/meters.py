@@ -1,7 +1,7 @@
 """Averages of what happens in a step, kept on the device so that no step waits for the host."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,6 +9,14 @@ from torch import Tensor
 from CyDAS.runs.logs import RunLog
 from CyDAS.utils.distributed import all_sum, least
 from CyDAS.utils.errors import CydasError
+
+
+class Sum(NamedTuple):
+    """A figure over all steps, of all processes."""
+
+    total: float  #: of the figure times its weight
+    weight: float
+    mean: float  #: NaN without any weight
 
 
 class Averages:
@@ -50,15 +58,20 @@ class Averages:
         """Whether every figure since the last report was, on all processes; each of them must call it."""
         return not int(all_sum((self._first_bad >= 0).long()))
 
-    def means(self) -> dict[str, float]:
-        """The means over all processes. Waits for the device; every process must call it."""
+    def sums(self) -> dict[str, "Sum"]:
+        """The sums over all processes. Waits for the device; every process must call it."""
         names = list(self._sums)
         if not names:
             return {}
         sums = torch.stack([torch.as_tensor(self._sums[name]) for name in names])
         weights = torch.tensor([self._weights[name] for name in names], dtype=torch.float64, device=sums.device)
         total = all_sum(torch.stack([sums, weights]))
-        return dict(zip(names, (total[0] / total[1]).tolist(), strict=True))
+        columns = torch.stack([total[0], total[1], total[0] / total[1]], dim=1).tolist()
+        return {name: Sum(*column) for name, column in zip(names, columns, strict=True)}
+
+    def means(self) -> dict[str, float]:
+        """The means over all processes. Waits for the device; every process must call it."""
+        return {name: total.mean for name, total in self.sums().items()}
 
     def report(self, log: RunLog, name: str, step: int) -> dict[str, float]:
         """Log the means of the steps since the last report, return them, and start anew.
@@ -83,9 +96,3 @@ def not_finite(what: str, log: RunLog | None) -> CydasError:
     """The error of a run that cannot go on like this."""
     good = log and log.last_checkpoint or "none yet"
     return CydasError(f"{what}. Last good checkpoint: {good}. Lower the learning rate before you go on")
-
-
-def top1(logits: Tensor, labels: Tensor) -> Tensor:
-    """Share of the batch whose highest logit is the label, percent; NaN where an image has no highest logit."""
-    highest, best = logits.max(dim=1)  # NaN or infinite as soon as one of them is, but for minus infinity
-    return (best == labels).double().where(highest.isfinite(), torch.nan).mean() * 100

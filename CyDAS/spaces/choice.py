@@ -69,4 +69,4 @@ def check_genotype(checkpoint: dict[str, Any], architecture: Any, config: Common
         space = SPACES[config.space]
         own = space.parse(checkpoint["genotype"], config.layer_num, f"checkpoint {path}")
         if own != architecture:
-            raise CydasError(f"checkpoint {path} is of another architecture: {space.to_strings(own)['0']}")
+            raise CydasError(f"checkpoint {path} is of another architecture: {space.brief(own)}")

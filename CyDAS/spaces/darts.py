@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -153,6 +154,20 @@ class DartsSpace:
     def to_strings(architecture: Sequence[Genotype]) -> dict[str, str]:
         """The published form, one string a stage."""
         return {str(stage): repr(genotype) for stage, genotype in enumerate(architecture)}
+
+    @staticmethod
+    def brief(architecture: Architecture) -> str:
+        """The first stage's cell, on one line."""
+        return repr(architecture[0])
+
+    @staticmethod
+    def known(architecture: Architecture) -> None:
+        """No benchmark knows these cells."""
+
+    @staticmethod
+    def summarise(results: Sequence[dict[str, Any]]) -> dict[str, tuple[float, float]]:
+        """Nothing, for the same reason."""
+        return {}
 
     @staticmethod
     def parse(entries: object, stages: int | None, source: str) -> Architecture:

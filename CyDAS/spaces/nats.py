@@ -2,7 +2,9 @@
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,6 +25,7 @@ from CyDAS.models.nats.networks import (
     make_stages,
 )
 from CyDAS.runs.weights import check_finite
+from CyDAS.spaces.nats_table import Entry, NatsTable, summarise
 from CyDAS.utils.errors import CydasError, GenotypeError
 from CyDAS.utils.flags import some_of
 from CyDAS.utils.plot import draw_graph
@@ -40,10 +43,12 @@ class NatsSpace:
         *,
         bn_affine: bool = False,
         grad_checkpointing: bool = False,
+        table: NatsTable | None = None,
         **joint_options: bool,
     ):
-        """``joint_options``: flags of :class:`JointNetwork`."""
+        """``table``: what the benchmark knows; ``joint_options``: flags of :class:`JointNetwork`."""
         self.layout = layout
+        self.table = table
         self.bn_affine = bn_affine
         self.grad_checkpointing = grad_checkpointing
         self.joint_options = {"grad_checkpointing": grad_checkpointing, **joint_options}
@@ -66,7 +71,9 @@ class NatsSpace:
             )
         except ValueError as error:
             raise CydasError(str(error)) from None
-        return cls(layout, **some_of(config, "bn_affine", *JOINT_OPTIONS))
+        path = getattr(config, "nats_table", None)
+        table = NatsTable.read(path, complete=True) if path else None
+        return cls(layout, table=table, **some_of(config, "bn_affine", *JOINT_OPTIONS))
 
     def build(self) -> JointNetwork:
         """Both networks; the evaluation network has no cells until :meth:`set_evaluation`."""
@@ -132,6 +139,21 @@ class NatsSpace:
     def to_strings(architecture: Architecture) -> dict[str, str]:
         """The benchmark's form; all stages have one cell."""
         return {"0": str(architecture)}
+
+    @staticmethod
+    def brief(architecture: Architecture) -> str:
+        """The benchmark's form."""
+        return str(architecture)
+
+    def known(self, architecture: Architecture) -> Entry | None:
+        """What the benchmark says of it; None without a table."""
+        return self.table.find(architecture) if self.table else None
+
+    @staticmethod
+    def summarise(results: Sequence[dict[str, Any]]) -> dict[str, tuple[float, float]]:
+        """Mean and deviation of the accuracies of several searches' results, if they know them."""
+        known = [result["benchmark"]["accuracies"] for result in results if "benchmark" in result]
+        return summarise(known) if known else {}
 
     @staticmethod
     def parse(entries: object, stages: int | None, source: str) -> Architecture:

@@ -14,8 +14,8 @@ from CyDAS.models import checkpointing
 from CyDAS.models.cells.cell_plan import CellPlan, Operation
 from CyDAS.models.cells.layout import nearest_sizes
 from CyDAS.models.cells.mixed import run_cell
-from CyDAS.models.cells.nasnet import RetrainOutput
 from CyDAS.models.cells.operations import ConvUnit, Zero
+from CyDAS.models.heads import RetrainOutput
 from CyDAS.models.nats.architecture import EDGE_NAMES, EDGES, OPERATIONS, Architecture
 
 #: Stages of the networks.
