@@ -29,7 +29,7 @@ SUPERNET, NASNET, LAYOUT, GENOTYPE, OPERATIONS = (
 )
 START, OPENING, METERS = (f"CyDAS/runs/{name}.py" for name in ("start", "opening", "meters"))
 DISTRIBUTED = "CyDAS/utils/distributed.py"
-DARTS, NATS_SPACE = "CyDAS/spaces/darts.py", "CyDAS/spaces/nats.py"
+DARTS, NATS_SPACE, PENALTY = (f"CyDAS/spaces/{name}.py" for name in ("darts", "nats", "penalty"))
 SEARCH_PROGRAM, RETRAIN_PROGRAM = "CyDAS/search.py", "CyDAS/retrain.py"
 PHASES = f"{METHOD}::test_every_phase_gets_its_data_its_networks_and_its_optimisers"
 EPOCHS = f"{METHOD}::test_every_epoch_of_a_loader_has_a_number_of_its_own"
@@ -103,7 +103,7 @@ MUTATIONS = [
     Mutation("no evaluation network's classification", UPDATES, "(ce_search + ce_evaluation) /", "ce_search /", TERMS),
     Mutation("no regulariser in the sum", UPDATES, "return self.cls + self.kd + self.reg", "return self.cls + self.kd",
              TERMS),
-    Mutation("the regulariser without its flag", UPDATES, "if not config.regular:", "if False:",
+    Mutation("the regulariser without its flag", PENALTY, "if not config.regular:", "if False:",
              f"{METHOD}::test_without_its_flag_there_is_no_regulariser"),
     Mutation("clip_apart is ignored", UPDATES, ", apart=self.config.clip_apart", "",
              f"{METHOD}::test_weights_and_alphas_may_be_clipped_apart"),
@@ -116,9 +116,9 @@ MUTATIONS = [
              "(log_s.exp() * (log_s - log_t))", f"{METHOD}::test_distillation_losses_by_their_formulas"),
     Mutation("batch mean in the place of the mean", LOSSES, "(log_t - log_s)).mean()", "(log_t - log_s)).sum(1).mean()",
              f"{METHOD}::test_distillation_losses_by_their_formulas"),
-    Mutation("the regulariser never falls", LOSSES, "max(1 - (epoch - pretrain_epochs) / duration, 0.0)", "1.0",
+    Mutation("the regulariser never falls", PENALTY, "max(1 - (epoch - pretrain_epochs) / duration, 0.0)", "1.0",
              f"{METHOD}::test_the_regulariser_falls_by_its_flags"),
-    Mutation("the regulariser counts its duration without the ratio", LOSSES, "* search_iter_epochs * ratio",
+    Mutation("the regulariser counts its duration without the ratio", PENALTY, "* search_iter_epochs * ratio",
              "* search_iter_epochs", f"{METHOD}::test_the_regulariser_falls_by_its_flags"),
     Mutation("label smoothing 0", TASK, ", label_smoothing=label_smooth", "",
              f"{RETRAIN}::test_label_smoothing_and_mixed_targets_by_their_formula"),
@@ -260,14 +260,14 @@ MUTATIONS = [
              f"{FLAGS}::test_cells_of_the_nats_networks_are_the_flags"),
     Mutation("heads are never fixed", JOINT, "head.requires_grad_(not fix_head)", "head.requires_grad_(True)",
              JOINT_FLAGS),
-    Mutation("last layers are never shared", JOINT, "self.fc_super if share_fc else nn.Linear(features, n_classes)",
-             "nn.Linear(features, n_classes)", JOINT_FLAGS),
+    Mutation("last layers are never shared", JOINT, "self.fc_super if share_fc else make_classifier()",
+             "make_classifier()", JOINT_FLAGS),
     Mutation("ensemble_sum is ignored", JOINT, "return sum(weighted) if self.ensemble_sum else torch.cat(weighted)",
              "return torch.cat(weighted)", TERMS),
     Mutation("classifiers count alike", JOINT, "self.ensemble_param.softmax(dim=0)", "torch.full((3,), 1 / 3)",
              f"{METHOD}::test_the_weights_of_the_three_classifiers"),
-    Mutation("heads one stage earlier", JOINT, "len(stages) - 3: self.distill_aux_head1, len(stages) - 2:",
-             "0: self.distill_aux_head1, len(stages) - 2:",
+    Mutation("heads one stage earlier", JOINT, "dict(zip(self.head_stages, (self",
+             "dict(zip((0, self.head_stages[1]), (self",
              f"{METHOD}::test_heads_stand_behind_the_last_but_two_and_the_last_but_one_stage"),
     Mutation("the stem moves with the search network alone", JOINT,
              '"evaluation": (\n                self.feature_extractor,', '"evaluation": (',

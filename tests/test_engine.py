@@ -11,7 +11,7 @@ from CyDAS.config import RetrainConfig, SearchConfig
 from CyDAS.engine.cycle import CyclicSearch, Phase, steps_per_epoch
 from CyDAS.engine.evaluation import evaluate
 from CyDAS.engine.guard import LIMIT
-from CyDAS.engine.losses import kd_loss, regulariser_strength
+from CyDAS.engine.losses import kd_loss
 from CyDAS.engine.optim import Precision, retrain_lr, update
 from CyDAS.models.cells.genotype import make_genotype
 from CyDAS.models.cells.layout import Layout
@@ -21,6 +21,7 @@ from CyDAS.models.weight_pool import WeightPool
 from CyDAS.recipe import apply_size_rule
 from CyDAS.runs.logs import RunLog
 from CyDAS.spaces import DartsSpace
+from CyDAS.spaces.penalty import regulariser_strength
 from CyDAS.tasks.classification import Classification, classification_loss, mixup, retrain_loss
 from CyDAS.utils.errors import CydasError
 from tests.spies import make_training

@@ -198,6 +198,7 @@ class CyclicSearch(SearchUpdates):
             "index": self.index,
             "step": self.step,
             "architecture": self.space.to_strings(self.architecture) if self.architecture else None,
+            "space": self.space.state_dict(),
             "joint": self.joint.state_dict(),
             "pool": self.pool.state_dict(),
             "optimisers": self.optimisers.state_dict(),
@@ -209,6 +210,7 @@ class CyclicSearch(SearchUpdates):
         """Go back to a saved state. Raises ``KeyError`` or ``RuntimeError`` where it is of another search."""
         if state["architecture"]:
             self._set_evaluation(self.space.parse(state["architecture"], self.config.layer_num, "checkpoint"))
+        self.space.load_state_dict(state.get("space", {}))
         self.joint.load_state_dict(state["joint"])
         self.pool.load_state_dict(state["pool"])
         self.optimisers = SearchOptimisers(self.joint, self.config)

@@ -1,4 +1,4 @@
-"""The losses of the search beside its task's own (paper section 3.3)."""
+"""Distillation: how the two networks of a search teach each other (paper section 3.3)."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -27,14 +27,3 @@ def kd_loss(search: Tensor, evaluation: Tensor, interactive_type: int, temperatu
         case _:
             raise ValueError(f"interactive_type is 0 to 3, not {interactive_type}")
     return loss * temperature**2
-
-
-def regulariser_strength(
-    epoch: int, pretrain_epochs: int, search_iter: int, search_iter_epochs: int, ratio: float, coefficient: float
-) -> float:
-    """The regulariser's factor: ``coefficient``, falling linearly to 0 over the first ``ratio`` of the cycles' epochs.
-
-    ``epoch`` counts all epochs, those of the warm-up rounds included.
-    """
-    duration = (search_iter - pretrain_epochs) * search_iter_epochs * ratio
-    return coefficient * max(1 - (epoch - pretrain_epochs) / duration, 0.0)

@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from CyDAS.config import SearchConfig
 from CyDAS.data.loaders import Batch
 from CyDAS.engine.guard import StepGuard
-from CyDAS.engine.losses import kd_loss, regulariser_strength
+from CyDAS.engine.losses import kd_loss
 from CyDAS.engine.optim import Figures, LossOf, Precision, SearchOptimisers, learn
 from CyDAS.models.joint import JointNetwork
+from CyDAS.spaces.penalty import Progress
 from CyDAS.tasks.classification import classification_loss, top1
 
 
@@ -35,7 +35,7 @@ class Space(Protocol):
 
     def discretise(self, joint: JointNetwork) -> Any: ...
     def set_evaluation(self, joint: JointNetwork, architecture: Any) -> None: ...
-    def regulariser(self, joint: JointNetwork) -> Tensor: ...
+    def penalty(self, joint: JointNetwork, progress: Progress) -> Tensor: ...
     def alpha_entropy(self, joint: JointNetwork) -> float: ...
     def describe(self, architecture: Any) -> dict[str, int]: ...
     def to_strings(self, architecture: Any) -> dict[str, str]: ...
@@ -43,6 +43,8 @@ class Space(Protocol):
     def known(self, architecture: Any) -> Known | None: ...
     def draw(self, architecture: Any, folder: Path, name: str) -> list[Path]: ...
     def parse(self, entries: Any, stages: int | None, source: str) -> Any: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 class ValLosses(NamedTuple):
@@ -50,7 +52,7 @@ class ValLosses(NamedTuple):
 
     cls: Tensor  #: (CE(S) + CE(E)) / loss_alpha
     kd: Tensor  #: loss_alpha * KD(S, E)
-    reg: Tensor  #: the regulariser with its factor
+    reg: Tensor  #: the space's penalty
 
     @property
     def total(self) -> Tensor:
@@ -95,18 +97,8 @@ class SearchUpdates:
         return losses, figures
 
     def regularisation(self, epoch: int) -> Tensor:
-        config = self.config
-        if not config.regular:
-            return torch.zeros((), device=self.joint.ensemble_param.device)
-        strength = regulariser_strength(
-            epoch,
-            config.pretrain_epochs,
-            config.search_iter,
-            config.search_iter_epochs,
-            config.regular_ratio,
-            config.regular_coeff,
-        )
-        return strength * self.space.regulariser(self.joint)
+        """The space's penalty in an epoch, counted from the start of the search."""
+        return self.space.penalty(self.joint, Progress(self.config, epoch))
 
     def val_update(self, x: Tensor, y: Tensor, epoch: int) -> tuple[ValLosses, Figures]:
         """Both networks on val: moves the evaluation network, stem, heads and the architecture parameters."""

@@ -1,4 +1,4 @@
-"""Distillation heads (search), the auxiliary head (retrain), and what a network with one says."""
+"""Classifiers: of both networks of a search, distillation heads, the auxiliary head of a retraining."""
 
 from typing import NamedTuple
 
@@ -50,6 +50,13 @@ class DistillationHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.features(x).flatten(1))
+
+
+class MeanClassifier(nn.Linear):
+    """Logits of the mean over the pixels: ``[N, C, H, W]`` to ``[N, classes]``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.mean(dim=(2, 3)))
 
 
 class RetrainOutput(NamedTuple):

@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +22,11 @@ from CyDAS.models.cells.layout import NODES, Layout, make_stem
 from CyDAS.models.cells.nasnet import RetrainNetwork, make_evaluation_stages
 from CyDAS.models.cells.operations import OPERATIONS, PARAMETER_FREE
 from CyDAS.models.cells.supernet import ArchitectureParameters, StageAlphas, make_search_stages
-from CyDAS.models.heads import DistillationHead
+from CyDAS.models.heads import DistillationHead, MeanClassifier
 from CyDAS.models.joint import JOINT_OPTIONS, JointNetwork
 from CyDAS.runs.weights import check_finite
+from CyDAS.spaces.base import SearchSpace
+from CyDAS.spaces.penalty import Progress, falling_penalty
 from CyDAS.utils.errors import CydasError, GenotypeError
 from CyDAS.utils.flags import some_of
 from CyDAS.utils.plot import draw_graph
@@ -69,7 +71,7 @@ def _other_type(layout: Callable[[str], Layout], model_type: str) -> str:
     return f"; or --model_type {other}, which can be built"
 
 
-class DartsSpace:
+class DartsSpace(SearchSpace):
     """Cells of four nodes with two chosen operations each (Liu et al. 2019; paper section 4.1)."""
 
     def __init__(
@@ -103,9 +105,8 @@ class DartsSpace:
             make_stem(layout),
             make_search_stages(layout, affine=False),
             ArchitectureParameters(layout, self.repeat_cell, self.use_beta),
-            tuple(DistillationHead(*layout.stage_output(stage), layout.n_classes) for stage in inner_stages),
-            features=layout.stage_output(layout.layer_num - 1)[0],
-            n_classes=layout.n_classes,
+            {stage: DistillationHead(*layout.stage_output(stage), layout.n_classes) for stage in inner_stages},
+            partial(MeanClassifier, layout.stage_output(layout.layer_num - 1)[0], layout.n_classes),
             **self.joint_options,
         )
 
@@ -123,6 +124,10 @@ class DartsSpace:
     def retrain_network(self, architecture: Architecture, auxiliary: bool) -> RetrainNetwork:
         """The network of an architecture as it is trained by itself."""
         return RetrainNetwork(self.layout, architecture, auxiliary, self.grad_checkpointing)
+
+    def penalty(self, joint: JointNetwork, progress: Progress) -> Tensor:
+        """:meth:`regulariser`, falling to nothing over the first cycles."""
+        return falling_penalty(joint, progress, self.regulariser)
 
     def regulariser(self, joint: JointNetwork) -> Tensor:
         """L1 norm of the raw alphas of the operations without weights, over all edges of all stages' cells."""
@@ -159,15 +164,6 @@ class DartsSpace:
     def brief(architecture: Architecture) -> str:
         """The first stage's cell, on one line."""
         return repr(architecture[0])
-
-    @staticmethod
-    def known(architecture: Architecture) -> None:
-        """No benchmark knows these cells."""
-
-    @staticmethod
-    def summarise(results: Sequence[dict[str, Any]]) -> dict[str, tuple[float, float]]:
-        """Nothing, for the same reason."""
-        return {}
 
     @staticmethod
     def parse(entries: object, stages: int | None, source: str) -> Architecture:

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from CyDAS.config import CommonConfig
 from CyDAS.data import DataSet
-from CyDAS.models.heads import DistillationHead
+from CyDAS.models.heads import DistillationHead, MeanClassifier
 from CyDAS.models.joint import JOINT_OPTIONS, JointNetwork
 from CyDAS.models.nats.architecture import EDGES, OPERATIONS, Architecture, parse_architecture
 from CyDAS.models.nats.networks import (
@@ -25,7 +26,9 @@ from CyDAS.models.nats.networks import (
     make_stages,
 )
 from CyDAS.runs.weights import check_finite
+from CyDAS.spaces.base import SearchSpace
 from CyDAS.spaces.nats_table import Entry, NatsTable, summarise
+from CyDAS.spaces.penalty import Progress, falling_penalty
 from CyDAS.utils.errors import CydasError, GenotypeError
 from CyDAS.utils.flags import some_of
 from CyDAS.utils.plot import draw_graph
@@ -34,7 +37,7 @@ from CyDAS.utils.plot import draw_graph
 FOREIGN = ("use_beta", "repeat_cell", "res_stem")
 
 
-class NatsSpace:
+class NatsSpace(SearchSpace):
     """Cells of four nodes, every pair of them joined by one of five operations; 15,625 architectures."""
 
     def __init__(
@@ -82,12 +85,11 @@ class NatsSpace:
             Stem(layout),
             make_stages(layout, SearchCell, self.bn_affine),
             ArchitectureParameters(),
-            tuple(
-                DistillationHead(*layout.stage_output(stage), layout.n_classes, self.bn_affine)
+            {
+                stage: DistillationHead(*layout.stage_output(stage), layout.n_classes, self.bn_affine)
                 for stage in range(STAGES - 1)
-            ),
-            features=layout.channels(STAGES - 1),
-            n_classes=layout.n_classes,
+            },
+            partial(MeanClassifier, layout.channels(STAGES - 1), layout.n_classes),
             **self.joint_options,
         )
 
@@ -109,6 +111,10 @@ class NatsSpace:
         if auxiliary:
             raise CydasError("the networks of NATS-Bench have no auxiliary head: give --aux_weight 0 with --space nats")
         return NatsNetwork(self.layout, architecture, self.grad_checkpointing)
+
+    def penalty(self, joint: JointNetwork, progress: Progress) -> Tensor:
+        """:meth:`regulariser`, falling to nothing over the first cycles."""
+        return falling_penalty(joint, progress, self.regulariser)
 
     def regulariser(self, joint: JointNetwork) -> Tensor:
         """Mean of the absolute raw alphas of ``none``."""
