@@ -281,6 +281,10 @@ MUTATIONS = [
     Mutation("normal cells in the place of reductions", NASNET,
              "genotype.reduce if shape.reduction else genotype.normal", "genotype.normal",
              f"{FLAGS}::test_each_stage_has_the_cells_of_its_own_genotype"),
+    Mutation("blocks of the pool go by their position", POOL, 'getattr(cell, "slot", index)', "index",
+             "tests/test_tasks.py::test_a_block_that_is_left_out_shifts_no_weights"),
+    Mutation("the rate of an epoch's first step for all of it", TRAINING, "self.epoch * steps + state.index))",
+             "self.epoch * steps))", "tests/test_tasks.py::test_a_schedule_is_of_the_step"),
     Mutation("the pool keeps no buffers", POOL, "in operation.state_dict().items()}",
              "in operation.named_parameters()}", f"{ENGINE}::test_the_pool_gives_operations_their_last_weights_back"),
     # -- runs and programs

@@ -136,6 +136,9 @@ def test_the_loop_trains_and_compares_by_what_the_task_says(tmp_path):
     saved = load_checkpoint(tmp_path / "c.pth.tar")
     assert saved["best_error"] == training.best.error and saved["last"] == list(training.last) and saved["x"] == 1
     assert log.figures[-1][1]["test/error"] == training.last.error
+    best = training.best
+    training.finish_epoch(Distance(9.0))
+    assert training.best is best and training.last == Distance(9.0)
 
 
 def test_a_schedule_is_of_the_step(tmp_path):
