@@ -16,12 +16,9 @@ from typing import Any
 from CyDAS.config import FOLDER_PIXELS, IN_MEMORY, EvaluationConfig
 from CyDAS.spaces import SPACES, check_genotype, load_architecture
 from CyDAS.utils.errors import CydasError
-from CyDAS.utils.flags import take_over
+from CyDAS.utils.flags import flags_of_network, take_over
 
 DATA = ("dataset", "data_dir", "test_dir", "image_size")
-SHAPE = (
-    "space", "model_type", "init_channels", "stem_multiplier", "layer_num", "cells_per_stage", "res_stem",
-)  # fmt: skip
 
 
 def is_ours(content: dict[str, Any]) -> bool:
@@ -41,8 +38,9 @@ def recall(config: EvaluationConfig, given: set[str], saved: dict[str, Any], pat
         void |= {"data_dir", "test_dir"}
     if "data_dir" in given:
         void |= {"test_dir"}
-    take_over(config, saved, [name for name in (*DATA, *SHAPE) if name not in void], f"checkpoint {path}")
-    for name in SHAPE:
+    shape = flags_of_network(config)
+    take_over(config, saved, [name for name in (*DATA, *shape) if name not in void], f"checkpoint {path}")
+    for name in shape:
         value = getattr(config, name)
         if name in given - config.foreign() and saved.get(name, value) != value:
             raise CydasError(

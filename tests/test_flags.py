@@ -385,8 +385,9 @@ def test_the_scripts_carry_no_flag_without_effect(tmp_path, script):
 
 
 def test_every_flag_is_read_somewhere():
-    code = "\n".join(p.read_text() for p in (ROOT / "CyDAS").rglob("*.py") if p.name not in ("config.py", "effects.py"))
-    own = (ROOT / "CyDAS/config.py").read_text().split("self.")
+    files = (ROOT / "CyDAS").rglob("*.py")
+    code = "\n".join(p.read_text() for p in files if p.parent.name != "config" and p.name != "effects.py")
+    own = (ROOT / "CyDAS/config/programs.py").read_text().split("self.")
     read = set(re.findall(r"""\b(?:config|self\.config|c)\.(\w+)|["'](\w+)["']""", code))
     names = {name for pair in read for name in pair} | {re.match(r"\w+", part)[0] for part in own[1:]}
     flags = {item.name for kind in KINDS.values() for item in fields(kind)}
