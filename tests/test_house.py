@@ -79,3 +79,11 @@ def test_an_upward_import_and_a_circle_would_be_seen(tmp_path):
     file.write_text("def f():\n    from CyDAS.engine import cycle\n    import CyDAS.search\n")
     assert imports_of(file) == {"CyDAS.engine.cycle", "CyDAS.search"}
     assert floor("CyDAS.utils.errors") < floor("CyDAS.engine.cycle") < floor("CyDAS.search")
+
+
+def test_what_families_of_networks_share_knows_none_of_them():
+    shared = [name for name in MODULES if name.startswith("CyDAS.models.") and name.count(".") == 2]
+    shared = [name for name in shared if MODULES[name].name != "__init__.py"]
+    assert {"CyDAS.models.joint", "CyDAS.models.weight_pool", "CyDAS.models.fuse"} <= set(shared)
+    for name in shared:
+        assert all(used in shared or used.startswith("CyDAS.models.native") for used in IMPORTS[name]), name

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from CyDAS.config import CommonConfig
-from CyDAS.data import DataSet
+from CyDAS.data import LabelledImages
 from CyDAS.spaces.darts import DartsSpace
 from CyDAS.spaces.files import read_entries
 from CyDAS.spaces.nats import NatsSpace
@@ -17,7 +17,7 @@ from CyDAS.utils.errors import CydasError
 SPACES = {"darts": DartsSpace, "nats": NatsSpace}
 
 
-def make_space(config: CommonConfig, data: DataSet) -> DartsSpace | NatsSpace:
+def make_space(config: CommonConfig, data: LabelledImages) -> DartsSpace | NatsSpace:
     """The space that the flags name. Raises :class:`CydasError` where they make none."""
     return SPACES[config.space].from_config(config, data)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from CyDAS.config import FOLDER_PIXELS, CommonConfig
-from CyDAS.data import DataSet
+from CyDAS.data import LabelledImages
 from CyDAS.models.cells.genotype import (
     Cell,
     Genotype,
@@ -35,7 +35,7 @@ from CyDAS.utils.plot import draw_graph
 Architecture = list[Genotype]
 
 
-def make_layout(config: CommonConfig, data: DataSet) -> Layout:
+def make_layout(config: CommonConfig, data: LabelledImages) -> Layout:
     """The networks' shape for the flags and the data set. Raises :class:`CydasError` where there is none.
 
     Where no ``model_type`` was given, the one that is taken is put into ``config``: records and checkpoints hold it.
@@ -93,7 +93,7 @@ class DartsSpace(SearchSpace):
         self.joint_options = {"grad_checkpointing": grad_checkpointing, **joint_options}
 
     @classmethod
-    def from_config(cls, config: CommonConfig, data: DataSet) -> "DartsSpace":
+    def from_config(cls, config: CommonConfig, data: LabelledImages) -> "DartsSpace":
         """The space for the flags of any program. Raises :class:`CydasError` where they make none."""
         return cls(make_layout(config, data), **some_of(config, "repeat_cell", "use_beta", "bn_affine", *JOINT_OPTIONS))
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from CyDAS.config import CommonConfig
-from CyDAS.data import DataSet
+from CyDAS.data import LabelledImages
 from CyDAS.models.heads import DistillationHead, MeanClassifier
 from CyDAS.models.joint import JOINT_OPTIONS, JointNetwork
 from CyDAS.models.nats.architecture import EDGES, OPERATIONS, Architecture, parse_architecture
@@ -57,7 +57,7 @@ class NatsSpace(SearchSpace):
         self.joint_options = {"grad_checkpointing": grad_checkpointing, **joint_options}
 
     @classmethod
-    def from_config(cls, config: CommonConfig, data: DataSet) -> "NatsSpace":
+    def from_config(cls, config: CommonConfig, data: LabelledImages) -> "NatsSpace":
         """The space for the flags of any program. Raises :class:`CydasError` where they make none."""
         for name in FOREIGN:
             if getattr(config, name, False):
