@@ -208,8 +208,8 @@ def load_data(
     """The data set that the flags name; a test can do without folders of training images.
 
     ``recorded``: the :meth:`LabelledImages.record` of what a network was trained on; the test images' classes are then
-    those of the same names, and deep images have the same range. Raises :class:`CydasError` where the data are missing, make
-    no data set, or contradict a flag or the record, in all processes alike; each must call it.
+    those of the same names, and deep images have the same range. Raises :class:`CydasError` where the data are missing,
+    make no data set, or contradict a flag or the record, in all processes alike; each must call it.
     """
     with alike():
         data = _load(config, process, with_training, recorded or {})
