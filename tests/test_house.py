@@ -73,6 +73,14 @@ def test_no_file_is_longer_than_is_read_at_once(folder):
     assert not long
 
 
+@pytest.mark.parametrize("program", ["search", "retrain", "test"])
+def test_programs_only_wire(program):
+    """What opening a run means is in one place, and no program does it by hand."""
+    by_hand = {f"CyDAS.runs.{name}" for name in ("about", "folder", "keeper", "logs", "meters")}
+    assert not IMPORTS[f"CyDAS.{program}"] & by_hand
+    assert len(MODULES[f"CyDAS.{program}"].read_text().splitlines()) < 110
+
+
 def test_an_upward_import_and_a_circle_would_be_seen(tmp_path):
     """The claims above can fail: of a file that imports from a program, inside a function too."""
     file = tmp_path / "low.py"
