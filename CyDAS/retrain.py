@@ -29,7 +29,7 @@ from CyDAS.spaces import load_architecture, make_space
 from CyDAS.tasks.classification import Classification
 from CyDAS.utils.distributed import Process, copy_from_main, place
 from CyDAS.utils.errors import run_program
-from CyDAS.utils.flags import parse, plain, some_of
+from CyDAS.utils.flags import parse, plain
 from CyDAS.utils.profile import count_macs, count_parameters
 
 
@@ -60,10 +60,10 @@ def retrain_once(config: RetrainConfig, given: set[str], process: Process, cell_
         network.compile(mode=config.compile_mode)
     training = Training(
         network,
-        Classification(data.n_classes, **some_of(config, "label_smooth", "aux_weight", "mixup_alpha")),
+        Classification(data.n_classes, config.label_smooth, config.aux_weight, config.mixup_alpha),
         make_optimiser(list(network.parameters()), config.lr, config.momentum, config.weight_decay, config.nesterov),
         retrain_schedule(config, len(train), process.world_size),
-        Extent(**some_of(config, *Extent._fields)),
+        Extent(config.epochs, config.accum_steps, config.grad_clip, config.print_freq),
         Precision(process.device, config.use_amp, config.amp_dtype),
         StepGuard(config.on_nan),
         lambda epoch: network.set_drop_path(config.drop_path_prob * epoch / config.epochs),

@@ -20,7 +20,6 @@ from CyDAS.search import main as search
 from CyDAS.spaces import NatsSpace
 from CyDAS.tasks.classification import Classification
 from CyDAS.utils.distributed import Process
-from CyDAS.utils.flags import some_of
 
 CPU = torch.device("cpu")
 ONE = Process(0, 1, CPU)
@@ -53,7 +52,7 @@ def make_training(network, optimiser=None, precision=None, guard=None, rate=0.01
         Classification(10, config.label_smooth, config.aux_weight, config.mixup_alpha),
         optimiser or torch.optim.SGD(network.parameters(), lr=rate),
         lambda step: rate,
-        Extent(**some_of(config, *Extent._fields)),
+        Extent(config.epochs, config.accum_steps, config.grad_clip, config.print_freq),
         precision or Precision(CPU, config.use_amp, config.amp_dtype),
         guard or StepGuard(config.on_nan),
     )
