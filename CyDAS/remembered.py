@@ -14,13 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from CyDAS.config import FOLDER_PIXELS, IN_MEMORY, EvaluationConfig
+from CyDAS.spaces import SPACES, check_genotype, load_architecture
 from CyDAS.utils.errors import CydasError
-from CyDAS.utils.flags import take_over
+from CyDAS.utils.flags import flags_of_network, take_over
 
 DATA = ("dataset", "data_dir", "test_dir", "image_size")
-SHAPE = (
-    "space", "model_type", "init_channels", "stem_multiplier", "layer_num", "cells_per_stage", "res_stem",
-)  # fmt: skip
 
 
 def is_ours(content: dict[str, Any]) -> bool:
@@ -40,8 +38,9 @@ def recall(config: EvaluationConfig, given: set[str], saved: dict[str, Any], pat
         void |= {"data_dir", "test_dir"}
     if "data_dir" in given:
         void |= {"test_dir"}
-    take_over(config, saved, [name for name in (*DATA, *SHAPE) if name not in void], f"checkpoint {path}")
-    for name in SHAPE:
+    shape = flags_of_network(config)
+    take_over(config, saved, [name for name in (*DATA, *shape) if name not in void], f"checkpoint {path}")
+    for name in shape:
         value = getattr(config, name)
         if name in given - config.foreign() and saved.get(name, value) != value:
             raise CydasError(
@@ -69,6 +68,19 @@ def _completed(saved: dict[str, Any]) -> dict[str, Any]:
     if saved.get("model_type") is None and saved.get("space") != "nats":
         completed["model_type"] = "cifar" if dataset in IN_MEMORY else "imagenet"
     return completed
+
+
+def find_architecture(config: EvaluationConfig, content: dict[str, Any], path: Path) -> Any:
+    """The genotype of ``--cell_file``, else the checkpoint's own."""
+    if config.cell_file:
+        architecture = load_architecture(config.cell_file, config.layer_num, config.space)
+        check_genotype(content, architecture, config, path)
+        return architecture
+    if "genotype" not in content:
+        raise CydasError(
+            f"checkpoint {path} does not say which architecture it is of: give its genotype with --cell_file"
+        )
+    return SPACES[config.space].parse(content["genotype"], config.layer_num, f"checkpoint {path}")
 
 
 def tested_on(config: EvaluationConfig) -> str:

@@ -12,27 +12,25 @@ import CyDAS  # noqa: F401  before torch: it says how long waiting threads spin
 
 # isort: split
 import torch
-from torch import Tensor, nn
 
 from CyDAS.config import EvaluationConfig
 from CyDAS.data import load_data
 from CyDAS.data.classes import check_outputs, recorded_data
 from CyDAS.effects import idle_flags
+from CyDAS.engine.evaluation import evaluate, make_fast
 from CyDAS.engine.optim import Precision
-from CyDAS.engine.supervised import evaluate
-from CyDAS.models.fuse import fold_batch_norms
-from CyDAS.models.native.tensors import is_native
-from CyDAS.remembered import is_ours, recall, tested_on
-from CyDAS.spaces import SPACES, check_genotype, load_architecture, make_space
-from CyDAS.utils import run
-from CyDAS.utils.checkpoint import load_checkpoint
+from CyDAS.remembered import find_architecture, is_ours, recall, tested_on
+from CyDAS.runs.checkpoint import load_checkpoint
+from CyDAS.runs.resume import find_file
+from CyDAS.runs.start import started
+from CyDAS.runs.weights import Found, find_weights, load_weights
+from CyDAS.spaces import make_space
+from CyDAS.tasks.classification import Classification
 from CyDAS.utils.distributed import Process, place
-from CyDAS.utils.errors import CydasError, run_program
+from CyDAS.utils.errors import run_program
 from CyDAS.utils.flags import parse
 from CyDAS.utils.profile import count_macs
-from CyDAS.utils.resume import find_file
 from CyDAS.utils.texts import OneLine, few, say
-from CyDAS.utils.weights import Found, find_weights, load_weights
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -45,7 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
     if is_ours(found.about):
         notes += recall(config, given, found.about["config"], path)
     architecture = find_architecture(config, found.about, path)
-    with run.started(config) as process:
+    with started(config) as process:
         notes += idle_flags(config, given, process)
         test_once(config, process, path, found, architecture, notes)
 
@@ -57,18 +55,17 @@ def test_once(
     weights, recorded = found.weights, recorded_data(found.about, path)
     data = load_data(config, process, with_training=False, recorded=recorded)
     space = make_space(config, data)
-    layout = space.layout
     auxiliary = any(key.startswith("aux_head.") for key in weights)
     network = space.retrain_network(architecture, auxiliary)
     check_outputs(weights, data.n_classes, data.place("test"), path)
     load_weights(network, weights, path)
     parameters = network.count_parameters()
-    image_shape = layout.input_channels, layout.image_size, layout.image_size
+    image_shape = data.input_channels, data.image_size, data.image_size
     macs = count_macs(network, image_shape)
     network = place(network, config, process.device).eval()
     make_fast(network, config, torch.zeros(1, *image_shape, device=process.device))
-    test = data.test_batches()
-    accuracy = evaluate(network, test, Precision(process.device, config.use_amp, config.amp_dtype))
+    precision = Precision(process.device, config.use_amp, config.amp_dtype)
+    accuracy = evaluate(network, Classification(data.n_classes), data.test_batches(), precision)
     if process.is_main:
         for line in notes:
             say(line)
@@ -80,35 +77,7 @@ def test_once(
         if not recorded:
             numbered = few([f"{number} {name}" for number, name in enumerate(data.classes)])
             say(f"the checkpoint names no classes: they are numbered in the order of the test images': {numbered}")
-        say(
-            f"top-1 {accuracy.top1:.2f} %  top-5 {accuracy.top5:.2f} %  "
-            f"on {accuracy.images} test images of {tested_on(config)}"
-        )
-
-
-def make_fast(network: nn.Module, config: EvaluationConfig, images: Tensor) -> None:
-    """Fold batch norms and compile, as the flags say, for ``images`` of this kind.
-
-    Native cells apply batch norms in passing: there is nothing to fold.
-    """
-    native = is_native(images) and not (config.use_amp or config.compile)
-    if config.fuse and not native:
-        fold_batch_norms(network)
-    if config.compile:
-        network.compile(mode=config.compile_mode)
-
-
-def find_architecture(config: EvaluationConfig, content: dict[str, Any], path: Path) -> Any:
-    """The genotype of ``--cell_file``, else the checkpoint's own."""
-    if config.cell_file:
-        architecture = load_architecture(config.cell_file, config.layer_num, config.space)
-        check_genotype(content, architecture, config, path)
-        return architecture
-    if "genotype" not in content:
-        raise CydasError(
-            f"checkpoint {path} does not say which architecture it is of: give its genotype with --cell_file"
-        )
-    return SPACES[config.space].parse(content["genotype"], config.layer_num, f"checkpoint {path}")
+        say(f"{accuracy.words('  ')}  on {accuracy.images} test images of {tested_on(config)}")
 
 
 def run_main() -> None:

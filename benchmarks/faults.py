@@ -30,8 +30,8 @@ import CyDAS  # noqa: F401  before torch: it says how long waiting threads spin
 import torch
 
 from benchmarks.speed import record
-from CyDAS.utils import checkpoint as checkpoints
-from CyDAS.utils.checkpoint import load_checkpoint
+from CyDAS.runs import checkpoint as checkpoints
+from CyDAS.runs.checkpoint import load_checkpoint
 from CyDAS.utils.errors import CydasError, run_program
 from CyDAS.utils.files import previous, write_json
 from CyDAS.utils.numbers import whole_number

@@ -23,13 +23,13 @@ from CyDAS.data import load_data
 from CyDAS.engine.graphs import WARM_UP
 from CyDAS.engine.optim import Precision
 from CyDAS.retrain import main as retrain
+from CyDAS.runs.checkpoint import load_checkpoint
+from CyDAS.runs.keeper import Keeper
 from CyDAS.search import main as search
 from CyDAS.utils import distributed
-from CyDAS.utils.checkpoint import load_checkpoint
 from CyDAS.utils.distributed import Process
 from CyDAS.utils.errors import Stopped
 from CyDAS.utils.files import read_json
-from CyDAS.utils.keeper import Keeper
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Largest ||out - expected|| / ||expected||.

@@ -13,8 +13,8 @@ import torch
 
 from benchmarks import plain, speed
 from CyDAS.engine.graphs import WARM_UP
-from CyDAS.engine.optim import Precision, sgd, update
-from CyDAS.engine.supervised import retrain_loss
+from CyDAS.engine.optim import Precision, make_optimiser, update
+from CyDAS.tasks.classification import retrain_loss
 
 #: Steps of the published search on CIFAR-10 (scripts/run_search_cifar_1gpu.sh): 391 an epoch, 2 rounds of the search
 #: network alone, then 30 cycles of one epoch of the evaluation network alone and one of joint learning.
@@ -180,7 +180,7 @@ def _found_network(channels: int, device: torch.device, mode: Mode) -> torch.nn.
 
 def _retrain_step(channels: int, size: int, device: torch.device, mode: Mode) -> Step:
     network = _found_network(channels, device, mode).train()
-    optimiser = sgd(list(network.parameters()), 0.025, 0.9, 5e-4)
+    optimiser = make_optimiser(list(network.parameters()), 0.025, 0.9, 5e-4)
     precision = Precision(device, mode.bf16, "bf16")
     x, y = speed.batch(size, mode.memory, device)
 

@@ -30,7 +30,7 @@ import CyDAS  # noqa: F401  before torch: it says how long waiting threads spin
 # isort: split
 from benchmarks.mutation_list import MUTATIONS, Mutation
 from benchmarks.speed import record
-from CyDAS.utils.checkpoint import refusing
+from CyDAS.runs.checkpoint import refusing
 from CyDAS.utils.errors import CydasError, run_program
 from CyDAS.utils.files import read_json, write_json
 from CyDAS.utils.numbers import whole_number

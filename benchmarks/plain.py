@@ -12,17 +12,18 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from CyDAS.engine.cycle import CyclicSearch
-from CyDAS.engine.supervised import retrain_loss
 from CyDAS.engine.updates import ValLosses
-from CyDAS.models import nats, nats_architecture
-from CyDAS.models.genotype import Cell, Genotype
+from CyDAS.models.cells.genotype import Cell, Genotype
+from CyDAS.models.cells.layout import CellShape, Layout, State
+from CyDAS.models.cells.nasnet import DropPath, RetrainNetwork
+from CyDAS.models.cells.operations import OPERATIONS
+from CyDAS.models.cells.supernet import Mixture
 from CyDAS.models.joint import JointNetwork
-from CyDAS.models.layout import CellShape, Layout, State
-from CyDAS.models.nasnet import DropPath, RetrainNetwork
-from CyDAS.models.operations import OPERATIONS
-from CyDAS.models.supernet import Mixture
+from CyDAS.models.nats import architecture as nats_architecture
+from CyDAS.models.nats import networks as nats
 from CyDAS.spaces import DartsSpace, NatsSpace
 from CyDAS.spaces.darts import Architecture
+from CyDAS.tasks.classification import retrain_loss
 
 
 class Zero(nn.Module):

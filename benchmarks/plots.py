@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from CyDAS.utils.checkpoint import refusing
+from CyDAS.runs.checkpoint import refusing
 from CyDAS.utils.errors import CydasError, run_program
 from CyDAS.utils.files import read_json, write_atomically
 

@@ -25,8 +25,8 @@ import torch
 import torch.distributed as dist
 
 from benchmarks.speed import record, retrain, search_step
-from CyDAS.models.layout import Layout
-from CyDAS.models.nasnet import RetrainNetwork
+from CyDAS.models.cells.layout import Layout
+from CyDAS.models.cells.nasnet import RetrainNetwork
 from CyDAS.spaces import DartsSpace, load_architecture
 from CyDAS.utils.distributed import start_process, stop_process
 from CyDAS.utils.errors import CydasError, run_program

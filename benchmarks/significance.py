@@ -19,9 +19,9 @@ import CyDAS  # noqa: F401  before torch: it says how long waiting threads spin
 from scipy.stats import ttest_ind
 
 from benchmarks.speed import ROOT, record
+from CyDAS.spaces.nats_table import NatsTable
 from CyDAS.utils.errors import run_program
 from CyDAS.utils.files import read_json, write_json
-from CyDAS.utils.nats_table import NatsTable
 
 #: How many architectures random search looks up: as in the first comparison; as many different cells as were seen in
 #: the logs of the five searches; about as many as were seen with those of the settings that were tried before.

@@ -40,15 +40,15 @@ from CyDAS.data.augment import BatchAugmentation
 from CyDAS.data.loaders import TensorBatches
 from CyDAS.data.sets import CIFAR_MEAN, CIFAR_STD
 from CyDAS.engine.cycle import CyclicSearch
-from CyDAS.engine.optim import Precision, sgd, update
-from CyDAS.engine.supervised import retrain_loss
-from CyDAS.models.layout import Layout
-from CyDAS.models.nasnet import RetrainNetwork
-from CyDAS.models.nats import NatsLayout
-from CyDAS.models.nats_architecture import parse_architecture
+from CyDAS.engine.optim import Precision, make_optimiser, update
+from CyDAS.models.cells.layout import Layout
+from CyDAS.models.cells.nasnet import RetrainNetwork
+from CyDAS.models.nats.architecture import parse_architecture
+from CyDAS.models.nats.networks import NatsLayout
+from CyDAS.runs.checkpoint import refusing
 from CyDAS.spaces import DartsSpace, NatsSpace, load_architecture
+from CyDAS.tasks.classification import retrain_loss
 from CyDAS.utils import profile
-from CyDAS.utils.checkpoint import refusing
 from CyDAS.utils.distributed import Process
 from CyDAS.utils.errors import CydasError, run_program
 from CyDAS.utils.files import read_json, write_json
@@ -171,7 +171,7 @@ def take_statistics(network: torch.nn.Module) -> None:
 def retrain(channels: int, size: int) -> Callable[[str], Action]:
     def build(side: str) -> Action:
         network = make_retrain(side, channels).train()
-        optimiser = sgd(list(network.parameters()), 0.025, 0.9, 5e-4)
+        optimiser = make_optimiser(list(network.parameters()), 0.025, 0.9, 5e-4)
         scaler = Precision(CPU, False, "bf16").scaler
         x, y = batch(size, side)
 

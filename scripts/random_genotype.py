@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from CyDAS.models.genotype import random_genotype
+from CyDAS.models.cells.genotype import random_genotype
 from CyDAS.spaces import DartsSpace
 from CyDAS.utils.errors import run_program
 from CyDAS.utils.files import write_json

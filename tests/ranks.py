@@ -13,7 +13,7 @@ import torch
 from CyDAS.config import SearchConfig
 from CyDAS.engine.cycle import CyclicSearch
 from CyDAS.engine.optim import Precision
-from CyDAS.models.layout import Layout
+from CyDAS.models.cells.layout import Layout
 from CyDAS.spaces import DartsSpace
 from CyDAS.utils.distributed import is_same_everywhere, start_process, stop_process
 from CyDAS.utils.errors import run_program

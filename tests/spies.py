@@ -7,16 +7,19 @@ import numpy as np
 import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from CyDAS.config import SearchConfig
+from CyDAS.config import RetrainConfig, SearchConfig
 from CyDAS.data.loaders import Batches
 from CyDAS.engine.cycle import CyclicSearch
+from CyDAS.engine.guard import StepGuard
 from CyDAS.engine.optim import Precision
-from CyDAS.models.nats import NatsLayout
+from CyDAS.engine.training import Extent, Training
+from CyDAS.models.nats.networks import NatsLayout
 from CyDAS.retrain import main as retrain
+from CyDAS.runs.logs import RunLog
 from CyDAS.search import main as search
 from CyDAS.spaces import NatsSpace
+from CyDAS.tasks.classification import Classification
 from CyDAS.utils.distributed import Process
-from CyDAS.utils.logs import RunLog
 
 CPU = torch.device("cpu")
 ONE = Process(0, 1, CPU)
@@ -39,6 +42,20 @@ class SpyBatches(Batches):
             images = torch.randn(self.batch_size, 3, self.image_size, self.image_size, generator=generator)
             images[:, 0, 0, 0] = self.part
             yield images, torch.arange(self.batch_size) % 10
+
+
+def make_training(network, optimiser=None, precision=None, guard=None, rate=0.01, **flags):
+    """A training as ``retrain.py`` makes it, whose learning rate stays."""
+    config = RetrainConfig(**flags)
+    return Training(
+        network,
+        Classification(10, config.label_smooth, config.aux_weight, config.mixup_alpha),
+        optimiser or torch.optim.SGD(network.parameters(), lr=rate),
+        lambda step: rate,
+        Extent(config.epochs, config.accum_steps, config.grad_clip, config.print_freq),
+        precision or Precision(CPU, config.use_amp, config.amp_dtype),
+        guard or StepGuard(config.on_nan),
+    )
 
 
 class Nobody:

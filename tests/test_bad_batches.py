@@ -16,13 +16,14 @@ from CyDAS.config import SearchConfig
 from CyDAS.data import load_data
 from CyDAS.data.loaders import BadImages, FileBatches
 from CyDAS.engine.cycle import Phase
+from CyDAS.engine.evaluation import evaluate
 from CyDAS.engine.optim import Precision
-from CyDAS.engine.supervised import evaluate
 from CyDAS.retrain import main as retrain
+from CyDAS.runs.logs import RunLog
 from CyDAS.search import main as search
+from CyDAS.tasks.classification import Classification
 from CyDAS.utils.distributed import Process
 from CyDAS.utils.errors import CydasError
-from CyDAS.utils.logs import RunLog
 from tests.test_engine import FixedBatches, make_search
 
 CPU = torch.device("cpu")
@@ -210,6 +211,6 @@ def test_a_test_without_a_whole_image_is_an_error_and_not_an_accuracy(tmp_path):
         damage(tmp_path, "val", index)
     data = folder(tmp_path, batch_size=2, max_bad_images=2)
     with pytest.raises(CydasError, match="there is no test image that can be read"):
-        evaluate(torch.nn.Identity(), data.test_batches(), Precision(CPU, False, "bf16"))
+        evaluate(torch.nn.Identity(), Classification(2), data.test_batches(), Precision(CPU, False, "bf16"))
     with pytest.raises(CydasError, match="cannot read the image .*dog/0.png.*here 1"):
         list(folder(tmp_path, max_bad_images=1, batch_size=2).test_batches().epoch())

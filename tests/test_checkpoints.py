@@ -9,24 +9,24 @@ import torch
 
 import CyDAS.test
 from CyDAS.config import RetrainConfig, SearchConfig
+from CyDAS.engine.continuing import check_search, check_training
 from CyDAS.engine.cycle import CyclicSearch
+from CyDAS.engine.evaluation import evaluate
 from CyDAS.engine.optim import Precision
-from CyDAS.engine.supervised import evaluate
-from CyDAS.models.genotype import make_genotype
-from CyDAS.models.layout import Layout
-from CyDAS.models.nasnet import RetrainNetwork, RetrainOutput
-from CyDAS.models.nats import NatsLayout, NatsNetwork
-from CyDAS.models.nats_architecture import parse_architecture
-from CyDAS.retrain import check_training
-from CyDAS.search import check_search
+from CyDAS.models.cells.genotype import make_genotype
+from CyDAS.models.cells.layout import Layout
+from CyDAS.models.cells.nasnet import RetrainNetwork
+from CyDAS.models.heads import RetrainOutput
+from CyDAS.models.nats.architecture import parse_architecture
+from CyDAS.models.nats.networks import NatsLayout, NatsNetwork
+from CyDAS.runs.checkpoint import load_newest, save_checkpoint
+from CyDAS.runs.weights import check_finite, find_weights, load_weights
 from CyDAS.spaces import DartsSpace
 from CyDAS.spaces.nats import NatsSpace
-from CyDAS.utils.checkpoint import load_newest, save_checkpoint
+from CyDAS.tasks.classification import Classification, top1
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.files import previous, write_json
 from CyDAS.utils.flags import plain
-from CyDAS.utils.meters import top1
-from CyDAS.utils.weights import check_finite, find_weights, load_weights
 
 #: A cell with few tensors.
 LIGHT = [
@@ -236,10 +236,10 @@ class Answers(torch.nn.Module):
 def test_answers_that_are_not_finite_are_no_class(value):
     logits = torch.eye(10)
     batches = SimpleNamespace(epoch=lambda: iter([(logits, torch.arange(10)), (logits[:2], torch.zeros(2).long())]))
-    assert evaluate(Answers(), batches, Precision(CPU, False, "bf16")).images == 12
+    assert evaluate(Answers(), Classification(10), batches, Precision(CPU, False, "bf16")).images == 12
     logits[:3, 4] = value
     with pytest.raises(CydasError, match="answers to 5 of 12 test images are not finite"):
-        evaluate(Answers(), batches, Precision(CPU, False, "bf16"))
+        evaluate(Answers(), Classification(10), batches, Precision(CPU, False, "bf16"))
     shares = top1(logits, torch.arange(10)), top1(logits[3:], torch.arange(3, 10))
     assert bool(torch.isnan(shares[0])) == (value != float("-inf")) and float(shares[1]) == 100
 

@@ -12,9 +12,9 @@ from torchvision import datasets
 from CyDAS.data.classes import check_same_data
 from CyDAS.data.halves import halves, what_halves_lack
 from CyDAS.retrain import main as retrain
+from CyDAS.runs.checkpoint import load_checkpoint, save_checkpoint
 from CyDAS.search import main as search
 from CyDAS.test import main as evaluate
-from CyDAS.utils.checkpoint import load_checkpoint, save_checkpoint
 from CyDAS.utils.errors import CydasError
 from tests.test_folders import ODD, make, shard, write, write_shard
 

@@ -11,9 +11,9 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from CyDAS import retrain
 from CyDAS import test as evaluation
 from CyDAS.config import RetrainConfig
-from CyDAS.models.genotype import make_genotype
-from CyDAS.models.layout import NODES, Layout
-from CyDAS.models.nasnet import DropPath, RetrainNetwork
+from CyDAS.models.cells.genotype import make_genotype
+from CyDAS.models.cells.layout import NODES, Layout
+from CyDAS.models.cells.nasnet import DropPath, RetrainNetwork
 from CyDAS.models.native import tensors
 from CyDAS.utils.errors import CydasError
 

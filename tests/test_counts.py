@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from CyDAS.models.genotype import random_genotype
+from CyDAS.models.cells.genotype import random_genotype
+from CyDAS.models.cells.layout import Layout, make_stem
+from CyDAS.models.cells.nasnet import RetrainNetwork
+from CyDAS.models.cells.supernet import make_search_stages
 from CyDAS.models.heads import auxiliary_pooling, distillation_pooling
-from CyDAS.models.layout import Layout, make_stem
-from CyDAS.models.nasnet import RetrainNetwork
-from CyDAS.models.supernet import make_search_stages
 from CyDAS.spaces import DartsSpace, load_architecture
 from CyDAS.utils.profile import count_macs, count_parameters
 
@@ -169,7 +169,7 @@ def test_impossible_layouts_are_refused(options, word):
 
 def test_the_pool_at_full_depth_has_the_published_size(golden):
     """The published pool is a supernet of the evaluation network's depth."""
-    from CyDAS.models.supernet import SearchCell
+    from CyDAS.models.cells.supernet import SearchCell
 
     layout = Layout()
     cells = [SearchCell(shape, affine=False) for stage in layout.shapes(layout.evaluation_cells) for shape in stage]

@@ -18,20 +18,19 @@ from CyDAS.data.augment import BatchAugmentation
 from CyDAS.data.loaders import TensorBatches
 from CyDAS.engine.cycle import CyclicSearch
 from CyDAS.engine.guard import StepGuard
-from CyDAS.engine.losses import mixup
-from CyDAS.engine.optim import Precision, learn, sgd
-from CyDAS.engine.supervised import retrain_loss
-from CyDAS.models.genotype import parse_genotype
+from CyDAS.engine.optim import Precision, learn, make_optimiser
+from CyDAS.models.cells.genotype import parse_genotype
+from CyDAS.models.cells.layout import Layout
+from CyDAS.models.cells.nasnet import DropPath, EvaluationCell
+from CyDAS.models.cells.supernet import ArchitectureParameters, SearchCell
 from CyDAS.models.heads import AuxiliaryHead, DistillationHead
-from CyDAS.models.layout import Layout
-from CyDAS.models.nasnet import DropPath, EvaluationCell
 from CyDAS.models.native.watch import Parts
-from CyDAS.models.nats import NatsLayout
-from CyDAS.models.nats_architecture import parse_architecture
-from CyDAS.models.supernet import ArchitectureParameters, SearchCell
+from CyDAS.models.nats.architecture import parse_architecture
+from CyDAS.models.nats.networks import NatsLayout
+from CyDAS.runs.meters import Averages
 from CyDAS.spaces import NatsSpace
+from CyDAS.tasks.classification import mixup, retrain_loss, top1
 from CyDAS.utils.distributed import Process
-from CyDAS.utils.meters import Averages, top1
 
 META = torch.device("meta")
 NATS_CELL = "|nor_conv_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|skip_connect~0|none~1|avg_pool_3x3~2|"
@@ -141,10 +140,11 @@ def test_a_retraining_step_does_not_wait():
     with META:
         space = NatsSpace(NatsLayout(4, 1, image_size=8))
         network = space.retrain_network(parse_architecture(NATS_CELL), auxiliary=False).train()
-    optimiser = sgd(list(network.parameters()), 0.1, 0.9, 1e-4, True)
+    optimiser = make_optimiser(list(network.parameters()), 0.1, 0.9, 1e-4, True)
     scaler, averages, guard = torch.amp.GradScaler("cpu", enabled=False), Averages(META), StepGuard("stop")
 
-    def loss_of(images, labels):
+    def loss_of(batch):
+        images, labels = batch
         images, targets = mixup(images, labels, 10, 0.2)
         output = network(images)
         return retrain_loss(output, targets, 0.1, 0.4), {"top1": top1(output.logits, labels)}
@@ -152,7 +152,7 @@ def test_a_retraining_step_does_not_wait():
     x, y = batch()
     with watch():
         for _ in range(2):
-            figures = guard.step(network, lambda: learn(loss_of, x, y, 2, [optimiser], 5.0, scaler)[0], scaler)
+            figures = guard.step(network, lambda: learn(loss_of, (x, y), 2, [optimiser], 5.0, scaler)[0], scaler)
             averages.add(figures, len(y))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from CyDAS.utils.checkpoint import load_checkpoint
+from CyDAS.runs.checkpoint import load_checkpoint
 from tests.ranks import SIZE, batches, make_search, take_steps
 
 ROOT = Path(__file__).resolve().parents[1]

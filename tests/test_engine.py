@@ -9,18 +9,22 @@ import torch
 
 from CyDAS.config import RetrainConfig, SearchConfig
 from CyDAS.engine.cycle import CyclicSearch, Phase, steps_per_epoch
-from CyDAS.engine.guard import LIMIT, StepGuard
-from CyDAS.engine.losses import classification_loss, kd_loss, mixup, regulariser_strength
+from CyDAS.engine.evaluation import evaluate
+from CyDAS.engine.guard import LIMIT
+from CyDAS.engine.losses import kd_loss
 from CyDAS.engine.optim import Precision, retrain_lr, update
-from CyDAS.engine.supervised import EpochState, evaluate, retrain_loss, train_epoch
-from CyDAS.models.genotype import make_genotype
-from CyDAS.models.layout import Layout
-from CyDAS.models.nasnet import DropPath, RetrainNetwork, RetrainOutput
+from CyDAS.models.cells.genotype import make_genotype
+from CyDAS.models.cells.layout import Layout
+from CyDAS.models.cells.nasnet import DropPath, RetrainNetwork
+from CyDAS.models.heads import RetrainOutput
 from CyDAS.models.weight_pool import WeightPool
-from CyDAS.retrain import apply_size_rule
+from CyDAS.recipe import apply_size_rule
+from CyDAS.runs.logs import RunLog
 from CyDAS.spaces import DartsSpace
+from CyDAS.spaces.penalty import regulariser_strength
+from CyDAS.tasks.classification import Classification, classification_loss, mixup, retrain_loss
 from CyDAS.utils.errors import CydasError
-from CyDAS.utils.logs import RunLog
+from tests.spies import make_training
 
 CPU = torch.device("cpu")
 LAYOUT = Layout(init_channels=2, stem_multiplier=1, image_size=16)
@@ -190,10 +194,10 @@ def test_learning_rates_of_retraining():
 
 @pytest.mark.parametrize(("parameters", "expected"), [(2.9e6, (3e-4, 0.2)), (3.2e6, (3e-4, 0.3)), (3.9e6, (5e-4, 0.3))])
 def test_small_cifar_networks_get_less_regularisation_unless_told(parameters, expected):
-    config = RetrainConfig()
+    config = RetrainConfig(dataset="cifar10")
     apply_size_rule(config, set(), parameters)
     assert (config.weight_decay, config.drop_path_prob) == expected
-    config = RetrainConfig(weight_decay=1.0, drop_path_prob=0.9)
+    config = RetrainConfig(dataset="cifar10", weight_decay=1.0, drop_path_prob=0.9)
     apply_size_rule(config, {"weight_decay", "drop_path_prob"}, parameters)
     assert (config.weight_decay, config.drop_path_prob) == (1.0, 0.9)
 
@@ -270,7 +274,7 @@ class Reader(torch.nn.Module):
 
 
 def test_accuracy_weighs_images_not_batches():
-    accuracy = evaluate(Reader(), FixedBatches(), Precision(CPU, False, "bf16"))
+    accuracy = evaluate(Reader(), Classification(10), FixedBatches(), Precision(CPU, False, "bf16"))
     assert accuracy.top1 == pytest.approx(100 * 10 / 12)
     assert accuracy.top5 >= accuracy.top1 and accuracy.images == 12
 
@@ -280,12 +284,9 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_names_the_step():
     network.forward = lambda x, f=network.forward: RetrainOutput(f(x), None)
     images = FixedBatches().images.clone()
     images[8:] = float("nan")
-    optimiser = torch.optim.SGD(network.parameters(), lr=0.1)
+    training = make_training(network, rate=0.1)
     with pytest.raises(CydasError, match="not finite at step 2, .*Last good checkpoint: none yet"):
-        train_epoch(
-            network, FixedBatches(images), optimiser, RetrainConfig(), 10, Precision(CPU, False, "bf16"), 0, SILENT,
-            EpochState(CPU), StepGuard("stop"), lambda: None,
-        )  # fmt: skip
+        training.train_epoch(FixedBatches(images), SILENT, lambda: None)
 
 
 def test_a_search_that_is_not_finite_stops_and_names_the_step():

@@ -16,18 +16,19 @@ from conftest import FIXTURES
 from benchmarks import plain
 from CyDAS.config import SearchConfig
 from CyDAS.engine.cycle import CyclicSearch
-from CyDAS.engine.losses import classification_loss, kd_loss
+from CyDAS.engine.losses import kd_loss
 from CyDAS.engine.optim import Precision
-from CyDAS.models.genotype import discretise, parse_genotype
+from CyDAS.models.cells.genotype import discretise, parse_genotype
+from CyDAS.models.cells.layout import Layout
+from CyDAS.models.cells.nasnet import RetrainNetwork
+from CyDAS.models.cells.operations import OPERATIONS, SepConv, make_operation
 from CyDAS.models.heads import AuxiliaryHead, DistillationHead
-from CyDAS.models.layout import Layout
-from CyDAS.models.nasnet import RetrainNetwork
-from CyDAS.models.nats import NatsLayout
-from CyDAS.models.nats_architecture import EDGE_NAMES
-from CyDAS.models.nats_architecture import OPERATIONS as NATS_OPERATIONS
-from CyDAS.models.operations import OPERATIONS, SepConv, make_operation
+from CyDAS.models.nats.architecture import EDGE_NAMES
+from CyDAS.models.nats.architecture import OPERATIONS as NATS_OPERATIONS
+from CyDAS.models.nats.networks import NatsLayout
 from CyDAS.models.weight_pool import WeightPool
 from CyDAS.spaces import DartsSpace, NatsSpace
+from CyDAS.tasks.classification import classification_loss
 
 ENTRIES = torch.load(FIXTURES, map_location="cpu", weights_only=True) if FIXTURES.exists() else {}
 #: Where everything is computed; ``benchmarks/gpu.py`` names another one.

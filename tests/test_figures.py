@@ -12,11 +12,12 @@ from CyDAS.engine.estimate import FirstSteps, estimate_search
 from CyDAS.engine.optim import learn, update
 from CyDAS.models.fuse import fold_batch_norms
 from CyDAS.models.weight_pool import WeightPool
-from CyDAS.utils.checkpoint import buffers_of, set_buffers
+from CyDAS.runs.checkpoint import buffers_of, set_buffers
+from CyDAS.runs.meters import Averages
+from CyDAS.runs.resume import MAY_DIFFER, check_continuation
+from CyDAS.tasks.classification import top1
 from CyDAS.utils.errors import CydasError
-from CyDAS.utils.meters import Averages, top1
 from CyDAS.utils.profile import count_macs, count_parameters
-from CyDAS.utils.resume import MAY_DIFFER, check_continuation
 from tests.spies import CPU, Lines, SpyBatches, make_search
 
 NO_SCALER = torch.amp.GradScaler("cpu", enabled=False)
@@ -71,11 +72,12 @@ def test_an_update_is_the_mean_gradient_of_its_parts():
     x, y = torch.arange(7.0), torch.arange(7)
     sizes = []
 
-    def loss_of(x, y):
+    def loss_of(batch):
+        x, _ = batch
         sizes.append(len(x))
         return (weight * x).mean(), {"mean": x.mean()}
 
-    figures, norm = learn(loss_of, x, y, 3, [torch.optim.SGD([weight], lr=1.0)], 100.0, NO_SCALER)
+    figures, norm = learn(loss_of, (x, y), 3, [torch.optim.SGD([weight], lr=1.0)], 100.0, NO_SCALER)
     assert sizes == [3, 2, 2] and norm.item() == pytest.approx(3.0) and weight.item() == pytest.approx(-3.0)
     assert figures["mean"].item() == pytest.approx(3.0)
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from CyDAS.models.layout import Layout
-from CyDAS.models.nasnet import RetrainNetwork
+from CyDAS.models.cells.layout import Layout
+from CyDAS.models.cells.nasnet import RetrainNetwork
+from CyDAS.runs.checkpoint import load_checkpoint, load_weights, process_states, save_checkpoint, set_process_state
 from CyDAS.spaces import DartsSpace
-from CyDAS.utils.checkpoint import load_checkpoint, load_weights, process_states, save_checkpoint, set_process_state
 from CyDAS.utils.distributed import Process
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.files import write_atomically, write_json

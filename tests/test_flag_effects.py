@@ -16,22 +16,22 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from CyDAS.config import EvaluationConfig, RetrainConfig, SearchConfig
 from CyDAS.data import load_data
+from CyDAS.engine.evaluation import make_fast
 from CyDAS.engine.guard import StepGuard
 from CyDAS.engine.optim import Precision, scale_learning_rates
 from CyDAS.engine.seeds import run_all
-from CyDAS.models.nasnet import EvaluationCell
-from CyDAS.models.nats import ResidualBlock
-from CyDAS.models.nats import SearchCell as NatsSearchCell
-from CyDAS.models.supernet import SearchCell
+from CyDAS.models.cells.nasnet import EvaluationCell
+from CyDAS.models.cells.supernet import SearchCell
+from CyDAS.models.nats.networks import ResidualBlock
+from CyDAS.models.nats.networks import SearchCell as NatsSearchCell
+from CyDAS.runs import start as runs
+from CyDAS.runs.keeper import Keeper
 from CyDAS.spaces import DartsSpace, NatsSpace, make_space
 from CyDAS.test import main as evaluate
-from CyDAS.test import make_fast
 from CyDAS.utils import distributed
-from CyDAS.utils import run as runs
 from CyDAS.utils.distributed import Process, place, start_process
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.flags import parse, plain, to_arguments
-from CyDAS.utils.keeper import Keeper
 from tests.spies import (
     CPU,
     ONE,
@@ -348,7 +348,7 @@ def test_a_search_says_something_every_so_many_steps(every, indices):
 @pytest.mark.parametrize(("minutes", "due"), [(0.0, []), (2.0, [120, 240]), (0.5, [60, 120, 180, 240])])
 def test_a_checkpoint_is_due_every_so_many_minutes(tmp_path, monkeypatch, minutes, due):
     now = [1000.0]
-    monkeypatch.setattr("CyDAS.utils.keeper.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("CyDAS.runs.keeper.time.monotonic", lambda: now[0])
     keeper = Keeper(tmp_path / "checkpoint", minutes, ONE, Lines(), keep=False, again=[])
     saved = []
     for second in range(60, 300, 60):

@@ -17,21 +17,22 @@ import CyDAS.test
 from CyDAS.config import IN_MEMORY, EvaluationConfig, RetrainConfig, SearchConfig
 from CyDAS.effects import RULES, idle_flags
 from CyDAS.engine.optim import scale_learning_rates
-from CyDAS.engine.supervised import Accuracy
-from CyDAS.models.genotype import make_genotype
-from CyDAS.models.layout import Layout
-from CyDAS.models.nasnet import RetrainNetwork
+from CyDAS.engine.training import Training
+from CyDAS.models.cells.genotype import make_genotype
+from CyDAS.models.cells.layout import Layout
+from CyDAS.models.cells.nasnet import RetrainNetwork
 from CyDAS.remembered import recall
 from CyDAS.retrain import main as retrain
+from CyDAS.runs.checkpoint import save_checkpoint
+from CyDAS.runs.resume import check_continuation, find_file
 from CyDAS.search import main as search
 from CyDAS.spaces import DartsSpace
 from CyDAS.spaces.darts import make_layout
+from CyDAS.tasks.classification import Accuracy
 from CyDAS.test import main as evaluate
-from CyDAS.utils.checkpoint import save_checkpoint
 from CyDAS.utils.distributed import Process
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.flags import parse, plain, to_arguments
-from CyDAS.utils.resume import check_continuation, find_file
 
 ROOT = Path(__file__).resolve().parents[1]
 CELL = ROOT / "CyDAS/cells/dartsv2_genotype.json"
@@ -74,7 +75,7 @@ def folders(tmp_path_factory):
 def counted(monkeypatch):
     """A test that counts its images instead of running the network."""
 
-    def count(network, batches, precision):
+    def count(network, task, batches, precision):
         return Accuracy(0.0, 0.0, 0.0, sum(len(labels) for _, labels in batches.epoch()))
 
     monkeypatch.setattr(CyDAS.test, "count_macs", lambda *a: 0)
@@ -393,8 +394,9 @@ def test_the_scripts_carry_no_flag_without_effect(tmp_path, script):
 
 
 def test_every_flag_is_read_somewhere():
-    code = "\n".join(p.read_text() for p in (ROOT / "CyDAS").rglob("*.py") if p.name not in ("config.py", "effects.py"))
-    own = (ROOT / "CyDAS/config.py").read_text().split("self.")
+    files = (ROOT / "CyDAS").rglob("*.py")
+    code = "\n".join(p.read_text() for p in files if p.parent.name != "config" and p.name != "effects.py")
+    own = (ROOT / "CyDAS/config/programs.py").read_text().split("self.")
     read = set(re.findall(r"""\b(?:config|self\.config|c)\.(\w+)|["'](\w+)["']""", code))
     names = {name for pair in read for name in pair} | {re.match(r"\w+", part)[0] for part in own[1:]}
     flags = {item.name for kind in KINDS.values() for item in fields(kind)}
@@ -402,8 +404,8 @@ def test_every_flag_is_read_somewhere():
 
 
 def test_what_has_no_effect_is_in_the_log_and_on_the_console_once(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(CyDAS.retrain, "train_all", lambda *a: None)
-    monkeypatch.setattr(CyDAS.retrain, "estimate_retrain", lambda *a: [])
+    monkeypatch.setattr(Training, "run", lambda *a: None)
+    monkeypatch.setattr(CyDAS.retrain, "estimate_training", lambda *a: [])
     monkeypatch.setattr(CyDAS.retrain, "count_macs", lambda *a: 0)
     flags = f"--cell_file {CELL} --init_channels 2 --stem_multiplier 1 --image_size 12 --output_dir {tmp_path}".split()
     flags += ["--amp_dtype", "fp16", "--reference_batch", "512"]
@@ -467,7 +469,7 @@ def test_a_network_on_images_that_are_prepared_otherwise_is_said():
 
 @pytest.mark.parametrize(("length", "blank"), [(24, True), (23, False)])
 def test_a_square_that_blanks_whole_images_is_said(tmp_path, monkeypatch, capsys, length, blank):
-    monkeypatch.setattr(CyDAS.retrain, "estimate_retrain", lambda *a: [])
+    monkeypatch.setattr(CyDAS.retrain, "estimate_training", lambda *a: [])
     monkeypatch.setattr(CyDAS.retrain, "count_macs", lambda *a: 0)
     (tmp_path / "cell.json").write_text('{"0": "|none~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|"}')
     flags = (

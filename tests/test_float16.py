@@ -6,13 +6,12 @@ import logging
 import pytest
 import torch
 
-from CyDAS.config import RetrainConfig
 from CyDAS.engine.guard import LIMIT, StepGuard
 from CyDAS.engine.optim import Precision, update
-from CyDAS.engine.supervised import EpochState, train_epoch
-from CyDAS.models.nasnet import RetrainOutput
+from CyDAS.models.heads import RetrainOutput
+from CyDAS.runs.logs import RunLog
 from CyDAS.utils.errors import CydasError
-from CyDAS.utils.logs import RunLog
+from tests.spies import make_training
 from tests.test_engine import batch, make_search
 
 CPU = torch.device("cpu")
@@ -55,10 +54,9 @@ def train(network, steps, guard, precision=None, print_freq=1000):
     log = RunLog(None)
     log.last_checkpoint = "runs/last.pth.tar"
     optimiser = torch.optim.SGD([network.weight], lr=0.1)
-    return train_epoch(
-        network, Steps(steps), optimiser, RetrainConfig(print_freq=print_freq), 10,
-        precision or Precision(CPU, True, "fp16"), 0, log, EpochState(CPU), guard, lambda: None,
-    )  # fmt: skip
+    precision = precision or Precision(CPU, True, "fp16")
+    training = make_training(network, optimiser, precision, guard, rate=0.1, print_freq=print_freq)
+    return training.train_epoch(Steps(steps), log, lambda: None)
 
 
 @pytest.mark.parametrize("on_nan", ["stop", "skip"])

@@ -13,9 +13,9 @@ from CyDAS.config import SearchConfig
 from CyDAS.data import load_data
 from CyDAS.data.contents import IMAGE_EXTENSIONS
 from CyDAS.data.folders import FolderImages, open_folder
+from CyDAS.runs.logs import RunLog
 from CyDAS.utils.distributed import Process
 from CyDAS.utils.errors import CydasError, run_program
-from CyDAS.utils.logs import RunLog
 from CyDAS.utils.texts import printable, say
 from tests.test_data import ONE
 

@@ -11,16 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from published_cells import FILES, FIVE_NODES, PAIRS, TRIPLES, call, source
 
-from CyDAS.models import nats, supernet
-from CyDAS.models.genotype import GenotypeError, make_genotype, parse_genotype, random_genotype
-from CyDAS.models.genotype_forms import NNI_NAMES, find_genotypes, read_cell
-from CyDAS.models.layout import Layout
-from CyDAS.models.nats_architecture import EDGES, OPERATIONS, Architecture, parse_architecture, read_architecture
-from CyDAS.models.operations import CHOOSABLE
+from CyDAS.models.cells import supernet
+from CyDAS.models.cells.genotype import GenotypeError, make_genotype, parse_genotype, random_genotype
+from CyDAS.models.cells.genotype_forms import NNI_NAMES, find_genotypes, read_cell
+from CyDAS.models.cells.layout import Layout
+from CyDAS.models.cells.operations import CHOOSABLE
+from CyDAS.models.nats import networks as nats
+from CyDAS.models.nats.architecture import EDGES, OPERATIONS, Architecture, parse_architecture, read_architecture
+from CyDAS.nats_table import parse_asked
+from CyDAS.runs.checkpoint import save_checkpoint
 from CyDAS.spaces import DartsSpace, NatsSpace, identify_architecture, load_architecture
-from CyDAS.utils.checkpoint import save_checkpoint
+from CyDAS.spaces.nats_table import COLUMNS, NatsTable, write_table
 from CyDAS.utils.errors import CydasError
-from CyDAS.utils.nats_table import COLUMNS, NatsTable, parse_asked, write_table
 
 BEST = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_1x1~2|"
 GENOTYPE = random_genotype(torch.Generator().manual_seed(3))

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from CyDAS.models.genotype import (
+from CyDAS.models.cells.genotype import (
     GenotypeError,
     count_operations,
     make_genotype,
     parse_genotype,
     random_genotype,
 )
-from CyDAS.models.operations import CHOOSABLE
+from CyDAS.models.cells.operations import CHOOSABLE
 from CyDAS.spaces import DartsSpace, load_architecture
 from CyDAS.spaces.darts import parse_architecture
 from CyDAS.utils.errors import CydasError
@@ -143,7 +143,7 @@ def test_operations_are_counted():
 
 
 def test_pictures_or_their_sources_are_written(tmp_path, monkeypatch):
-    from CyDAS.models.layout import Layout
+    from CyDAS.models.cells.layout import Layout
     from CyDAS.utils import plot
 
     space = DartsSpace(Layout())

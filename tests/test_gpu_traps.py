@@ -13,9 +13,9 @@ from CyDAS.config import SearchConfig
 from CyDAS.data import load_data
 from CyDAS.data.augment import BatchAugmentation, seeded
 from CyDAS.engine import seeds
+from CyDAS.runs.checkpoint import process_states, set_process_state
 from CyDAS.search import main as search
 from CyDAS.utils import distributed
-from CyDAS.utils.checkpoint import process_states, set_process_state
 from CyDAS.utils.distributed import Process, start_process
 
 ONE = Process(0, 1, torch.device("cpu"))

@@ -5,14 +5,13 @@ import copy
 import pytest
 import torch
 
-from CyDAS.engine.losses import classification_loss
-from CyDAS.engine.supervised import retrain_loss
+from CyDAS.models.cells.genotype import random_genotype
+from CyDAS.models.cells.layout import Layout
+from CyDAS.models.cells.nasnet import RetrainNetwork
 from CyDAS.models.fuse import fold_batch_norms
-from CyDAS.models.genotype import random_genotype
-from CyDAS.models.layout import Layout
-from CyDAS.models.nasnet import RetrainNetwork
 from CyDAS.models.native import library, tensors
 from CyDAS.spaces import DartsSpace
+from CyDAS.tasks.classification import classification_loss, retrain_loss
 
 LAYOUT = Layout(init_channels=4, stem_multiplier=1, image_size=16)
 

@@ -8,13 +8,15 @@ import torch
 import torch.nn.functional as F
 
 from CyDAS.config import SearchConfig
-from CyDAS.engine.losses import classification_loss, kd_loss, mixup, regulariser_strength
+from CyDAS.engine.losses import kd_loss
 from CyDAS.engine.optim import SearchOptimisers, cosine
+from CyDAS.models.cells.layout import Layout
 from CyDAS.models.joint import JointNetwork
-from CyDAS.models.layout import Layout
-from CyDAS.models.nats_architecture import OPERATIONS
+from CyDAS.models.nats.architecture import OPERATIONS
+from CyDAS.runs.logs import RunLog
 from CyDAS.spaces import DartsSpace
-from CyDAS.utils.logs import RunLog
+from CyDAS.spaces.penalty import regulariser_strength
+from CyDAS.tasks.classification import classification_loss, mixup
 from tests.spies import Nobody, SpyBatches, make_search, run, steps_of_optimisers
 
 TRAIN, VAL = 1.0, 2.0

@@ -10,14 +10,15 @@ import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from CyDAS.models import native, nats
-from CyDAS.models.layout import CellShape
-from CyDAS.models.mixed import CellPlan, Operation, run_cell
-from CyDAS.models.nasnet import EvaluationCell
+from CyDAS.models import native
+from CyDAS.models.cells.layout import CellShape
+from CyDAS.models.cells.mixed import CellPlan, Operation, run_cell
+from CyDAS.models.cells.nasnet import EvaluationCell
+from CyDAS.models.cells.operations import CHOOSABLE, make_operation, make_preprocessing
+from CyDAS.models.cells.supernet import Mixture, SearchCell
 from CyDAS.models.native import tensors
-from CyDAS.models.nats_architecture import parse_architecture
-from CyDAS.models.operations import CHOOSABLE, make_operation, make_preprocessing
-from CyDAS.models.supernet import Mixture, SearchCell
+from CyDAS.models.nats import networks as nats
+from CyDAS.models.nats.architecture import parse_architecture
 
 needs_compiler = pytest.mark.skipif(
     not any(map(shutil.which, ("g++", "c++"))), reason="no C++ compiler: there is nothing native to compare"

@@ -13,7 +13,7 @@ import torch
 from CyDAS import retrain
 from CyDAS.models import native
 from CyDAS.models.native import cache
-from CyDAS.utils.about import other_bits
+from CyDAS.runs.about import other_bits
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")
 

@@ -16,12 +16,13 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.utils import parametrize, prune
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from CyDAS.models import nasnet, nats, supernet
-from CyDAS.models.cell_plan import CellPlan, Operation
-from CyDAS.models.layout import CellShape
-from CyDAS.models.mixed import run_cell
+from CyDAS.models.cells import nasnet, supernet
+from CyDAS.models.cells.cell_plan import CellPlan, Operation
+from CyDAS.models.cells.layout import CellShape
+from CyDAS.models.cells.mixed import run_cell
+from CyDAS.models.cells.operations import DilConv, SepConv, make_operation, make_preprocessing
 from CyDAS.models.native import library, tensors
-from CyDAS.models.operations import DilConv, SepConv, make_operation, make_preprocessing
+from CyDAS.models.nats import networks as nats
 
 pytestmark = pytest.mark.skipif(library() is None, reason="there are no native kernels")
 

@@ -13,17 +13,17 @@ import pytest
 import torch
 from conftest import ROOT
 
-from CyDAS.models.genotype import GenotypeError
-from CyDAS.models.nats import NatsLayout, NatsNetwork
-from CyDAS.models.nats_architecture import OPERATIONS, Architecture, parse_architecture
+from CyDAS.models.cells.genotype import GenotypeError
+from CyDAS.models.nats.architecture import OPERATIONS, Architecture, parse_architecture
+from CyDAS.models.nats.networks import NatsLayout, NatsNetwork
 from CyDAS.retrain import main as retrain
+from CyDAS.runs.checkpoint import load_checkpoint
 from CyDAS.search import main as search
 from CyDAS.spaces import NatsSpace, load_architecture
+from CyDAS.spaces.nats_export import export
+from CyDAS.spaces.nats_table import COLUMNS, FIGURES, NatsTable, write_table
 from CyDAS.test import main as evaluate
-from CyDAS.utils.checkpoint import load_checkpoint
 from CyDAS.utils.errors import CydasError
-from CyDAS.utils.nats_export import export
-from CyDAS.utils.nats_table import COLUMNS, FIGURES, NatsTable, write_table
 from CyDAS.utils.profile import count_macs, count_parameters
 
 TABLE = Path(os.environ.get("CYDAS_NATS_TABLE", ROOT.parent / "shared/data/nats_bench_201/nats_tss_200ep.csv.gz"))

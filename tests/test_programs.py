@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from CyDAS.config import EvaluationConfig, RetrainConfig, SearchConfig
-from CyDAS.models.layout import Layout
-from CyDAS.models.nasnet import RetrainNetwork
+from CyDAS.models.cells.layout import Layout
+from CyDAS.models.cells.nasnet import RetrainNetwork
 from CyDAS.retrain import main as retrain
+from CyDAS.runs.checkpoint import load_checkpoint, save_checkpoint
 from CyDAS.search import main as search
 from CyDAS.spaces import load_architecture
 from CyDAS.test import main as evaluate
-from CyDAS.utils.checkpoint import load_checkpoint, save_checkpoint
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.flags import parse
 
@@ -151,11 +151,11 @@ def cut_off(index, go_on):
 
 
 def test_a_retraining_that_was_cut_off_ends_as_if_it_had_not(finished, tmp_path, monkeypatch):
-    import CyDAS.retrain
+    from CyDAS.engine.training import Training
 
-    train_epoch, cell = CyDAS.retrain.train_epoch, str(finished / "search/first/genotype.json")
-    cut = lambda *a: cut_off(2 * a[6], lambda: None) or train_epoch(*a)  # noqa: E731
-    monkeypatch.setattr(CyDAS.retrain, "train_epoch", cut)
+    train_epoch, cell = Training.train_epoch, str(finished / "search/first/genotype.json")
+    cut = lambda self, *a: cut_off(2 * self.epoch, lambda: None) or train_epoch(self, *a)  # noqa: E731
+    monkeypatch.setattr(Training, "train_epoch", cut)
     with pytest.raises(KeyboardInterrupt):
         run_retrain(tmp_path, "cut", "--epochs", "2", "--cell_file", cell)
     monkeypatch.undo()

@@ -15,16 +15,16 @@ import torch
 from conftest import ROOT
 from published_cells import call
 
-from CyDAS.models.genotype import random_genotype
+from CyDAS.models.cells.genotype import random_genotype
 from CyDAS.spaces import DartsSpace, load_architecture
+from CyDAS.spaces.nats_table import COLUMNS, write_table
 from CyDAS.utils import plot
 from CyDAS.utils.errors import CydasError, Stopped, run_program
-from CyDAS.utils.nats_table import COLUMNS, write_table
 
 CELL = ROOT / "CyDAS/cells/cifar_genotype.json"
 BEST = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_1x1~2|"
 PROGRAMS = {
-    "demo/draw_cells.py": 2, "scripts/compare.py": 3, "scripts/random_genotype.py": 2, "CyDAS/utils/nats_table.py": 1,
+    "demo/draw_cells.py": 2, "scripts/compare.py": 3, "scripts/random_genotype.py": 2, "CyDAS/nats_table.py": 1,
     "benchmarks/speed.py": 0, "benchmarks/scaling.py": 0, "benchmarks/estimates.py": 0, "benchmarks/faults.py": 0,
     "benchmarks/plots.py": 1, "CyDAS/search.py": 0, "CyDAS/retrain.py": 0, "CyDAS/test.py": 0,
 }  # fmt: skip
@@ -216,9 +216,9 @@ def test_random_cells_depend_on_a_seed_that_is_a_number(tmp_path, capfd):
         ("benchmarks/plots.py", ["nats", "."], "summary .: Is a directory"),
         ("benchmarks/speed.py", ["--only", "none"], "no case none; there are supernet"),
         ("benchmarks/speed.py", ["--repeats", "0"], "must be at least 1"),
-        ("CyDAS/utils/nats_table.py", ["show", "none.csv", "1"], "table none.csv: there is no such file"),
-        ("CyDAS/utils/nats_table.py", ["show", ".", "1"], "it cannot be read"),
-        ("CyDAS/utils/nats_table.py", ["random", str(CELL)], "the column index is missing"),
+        ("CyDAS/nats_table.py", ["show", "none.csv", "1"], "table none.csv: there is no such file"),
+        ("CyDAS/nats_table.py", ["show", ".", "1"], "it cannot be read"),
+        ("CyDAS/nats_table.py", ["random", str(CELL)], "the column index is missing"),
     ],
 )
 def test_other_programs_say_what_is_wrong_in_one_line(program, arguments, word, capfd):
@@ -237,7 +237,7 @@ def shell(tmp_path_factory):
     """A shell in a folder with a table; ``$TABLE`` asks it, and ``$LONG`` says more than a pipe holds."""
     folder = tmp_path_factory.mktemp("shell")
     write_table(folder / "t.csv", [dict.fromkeys(COLUMNS, 50) | {"index": 0, "arch_str": BEST}])
-    program = f"{sys.executable} -m CyDAS.utils.nats_table"
+    program = f"{sys.executable} -m CyDAS.nats_table"
     variables = {"SHOW": f"{program} show t.csv", "LONG": f"{program} random t.csv --seeds {' '.join(['0'] * 1000)}"}
 
     def shell(command, unbuffered):

@@ -9,17 +9,19 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from CyDAS.engine.evaluation import evaluate
 from CyDAS.engine.guard import StepGuard
 from CyDAS.engine.optim import Precision, learn
-from CyDAS.engine.supervised import evaluate
-from CyDAS.models.nasnet import RetrainOutput
+from CyDAS.models.heads import RetrainOutput
+from CyDAS.runs.logs import RunLog
+from CyDAS.runs.meters import Averages
+from CyDAS.runs.start import started
+from CyDAS.tasks.classification import Classification
 from CyDAS.test import main as evaluate_program
-from CyDAS.utils import lost, run
+from CyDAS.utils import lost
 from CyDAS.utils.distributed import Process, alike, all_sum
 from CyDAS.utils.errors import CydasError
-from CyDAS.utils.logs import RunLog
 from CyDAS.utils.lost import LostProcess
-from CyDAS.utils.meters import Averages
 from tests.test_bad_batches import damage, folder, make_folder
 from tests.two_ranks import run_ranks
 
@@ -35,11 +37,11 @@ def slope(process, sizes, parts):
     x = torch.arange(float(sum(sizes))).split(sizes)[process.rank]
     weight = torch.nn.Parameter(torch.zeros(()))
 
-    def loss_of(x, y):
-        return (weight * x).mean(), {}
+    def loss_of(batch):
+        return (weight * batch[0]).mean(), {}
 
     _, norm = learn(
-        loss_of, x, torch.zeros(len(x)), parts, [torch.optim.SGD([weight], lr=1.0)], 1e9, SCALER
+        loss_of, (x, torch.zeros(len(x))), parts, [torch.optim.SGD([weight], lr=1.0)], 1e9, SCALER
     )  # fmt: skip
     return weight.item(), norm.item()
 
@@ -82,7 +84,7 @@ class Knows(torch.nn.Module):
 
 def accuracy(process, root, limit):
     batches = folder(root, process, batch_size=2, max_bad_images=limit).test_batches()
-    return tuple(evaluate(Knows(), batches, Precision(CPU, False, "bf16")))
+    return tuple(evaluate(Knows(), Classification(2), batches, Precision(CPU, False, "bf16")))
 
 
 def test_a_test_counts_the_whole_images_of_all_processes(tmp_path):
@@ -116,14 +118,14 @@ def left_out(process):
     precision, guard = Precision(CPU, True, "fp16"), StepGuard("stop")
     factor = torch.tensor(float("nan") if process.rank else 1.0)
 
-    def loss_of(x, y):
+    def loss_of(batch):
         return weight.detach() + factor * (weight - weight.detach()).nan_to_num(), {"loss": torch.ones(())}
 
     optimiser = torch.optim.SGD([weight], lr=1.0)
     for _ in range(11):
         guard.step(
             torch.nn.Linear(1, 1),
-            lambda: learn(loss_of, torch.ones(2), torch.ones(2), 1, [optimiser], 5.0, precision.scaler)[0],
+            lambda: learn(loss_of, (torch.ones(2), torch.ones(2)), 1, [optimiser], 5.0, precision.scaler)[0],
             precision.scaler,
         )
         assert weight.item() == 1.0
@@ -153,7 +155,7 @@ CONFIG = SimpleNamespace(threads=1, device="cpu", process_timeout=30.0, determin
 
 
 def ends_with_words(rank, error):
-    with run.started(CONFIG):
+    with started(CONFIG):
         if rank == 1:
             raise error
         all_sum(torch.ones(1))

@@ -19,15 +19,15 @@ from hypothesis import strategies as st
 
 from benchmarks.faults import figures
 from CyDAS.engine.cycle import CyclicSearch
-from CyDAS.models.genotype import GenotypeError, parse_genotype, random_genotype
-from CyDAS.models.nats_architecture import OPERATIONS, Architecture, parse_architecture
+from CyDAS.models.cells.genotype import GenotypeError, parse_genotype, random_genotype
+from CyDAS.models.nats.architecture import OPERATIONS, Architecture, parse_architecture
 from CyDAS.retrain import main as retrain
+from CyDAS.runs import checkpoint as checkpoints
+from CyDAS.runs.checkpoint import load_checkpoint, load_newest, save_checkpoint
+from CyDAS.runs.folder import Lock
 from CyDAS.search import main as search
-from CyDAS.utils import checkpoint as checkpoints
-from CyDAS.utils.checkpoint import load_checkpoint, load_newest, save_checkpoint
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.files import previous
-from CyDAS.utils.run import Lock
 
 TINY = "--init_channels 4 --image_size 8 --batch_size 16 --print_freq 2 --device cpu --threads 1".split()
 NATS = "--space nats --cells_per_stage 1".split()
@@ -98,9 +98,9 @@ def test_a_search_cut_off_in_any_epoch_ends_as_if_it_had_not(undisturbed, tmp_pa
 
 @pytest.mark.parametrize("step", [1, 4, 6, 9])
 def test_a_retraining_cut_off_in_any_epoch_ends_as_if_it_had_not(undisturbed, tmp_path, monkeypatch, step):
-    import CyDAS.engine.supervised as supervised
+    import CyDAS.engine.training as loop
 
-    update, left = supervised.learn, [step]
+    update, left = loop.learn, [step]
 
     def cut(*arguments, **options):
         left[0] -= 1
@@ -109,7 +109,7 @@ def test_a_retraining_cut_off_in_any_epoch_ends_as_if_it_had_not(undisturbed, tm
         return update(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(supervised, "learn", cut)
+        patch.setattr(loop, "learn", cut)
         with pytest.raises(KeyboardInterrupt):
             run_retrain(tmp_path, *EVERY_STEP)
     run = run_retrain(tmp_path, "--resume")
@@ -322,7 +322,7 @@ def test_a_lock_is_let_go_with_the_process_and_says_whose_it_was(tmp_path):
         [
             "import os, sys, time",
             "from pathlib import Path",
-            "from CyDAS.utils.run import Lock",
+            "from CyDAS.runs.folder import Lock",
             "lock = Lock(Path(sys.argv[1]))",
             "lock.claim()",
             "time.sleep(60) if os.fork() == 0 else os._exit(0)",

@@ -8,22 +8,24 @@ import pytest
 import torch
 from torch import nn
 
+import CyDAS.engine.training as loop
 import CyDAS.retrain
-from CyDAS.config import EvaluationConfig, RetrainConfig
-from CyDAS.engine.guard import StepGuard
-from CyDAS.engine.losses import classification_loss, mixup
+from CyDAS.config import EvaluationConfig
+from CyDAS.engine.evaluation import evaluate, make_fast
 from CyDAS.engine.optim import Precision, retrain_lr
-from CyDAS.engine.supervised import Accuracy, EpochState, Training, evaluate, train_epoch
-from CyDAS.models.genotype import make_genotype
-from CyDAS.models.layout import Layout
-from CyDAS.models.nasnet import DropPath, RetrainNetwork, RetrainOutput
+from CyDAS.engine.results import SearchProgress
+from CyDAS.engine.training import EpochState, Training
+from CyDAS.models.cells.genotype import make_genotype
+from CyDAS.models.cells.layout import Layout
+from CyDAS.models.cells.nasnet import DropPath, RetrainNetwork
+from CyDAS.models.heads import RetrainOutput
 from CyDAS.models.native import tensors
-from CyDAS.search import SearchProgress
-from CyDAS.test import make_fast
-from CyDAS.utils.checkpoint import load_checkpoint
+from CyDAS.runs.checkpoint import load_checkpoint
+from CyDAS.runs.keeper import Keeper
+from CyDAS.runs.opening import Run
+from CyDAS.tasks.classification import Accuracy, Classification, classification_loss, mixup
 from CyDAS.utils.distributed import Process
 from CyDAS.utils.errors import CydasError
-from CyDAS.utils.keeper import Keeper
 from tests.spies import (
     CPU,
     ONE,
@@ -33,6 +35,7 @@ from tests.spies import (
     SpyBatches,
     first_step,
     make_search,
+    make_training,
     run_retrain,
     steps_of_optimisers,
 )
@@ -57,12 +60,9 @@ class Linear(nn.Module):
 
 
 def one_epoch(network, batches, log=None, state=None, end_step=lambda: None, epoch=0, **flags):
-    config = RetrainConfig(**{"label_smooth": 0.0, "grad_clip": 0.0, "aux_weight": 0.0, **flags})
-    optimiser = torch.optim.SGD(network.parameters(), lr=0.01)
-    return train_epoch(
-        network, batches, optimiser, config, 10, Precision(CPU, config.use_amp, config.amp_dtype), epoch,
-        log or Lines(), state or EpochState(CPU), StepGuard(config.on_nan), end_step,
-    )  # fmt: skip
+    training = make_training(network, **{"label_smooth": 0.0, "grad_clip": 0.0, "aux_weight": 0.0, **flags})
+    training.epoch, training.state = epoch, state or training.state
+    return training.train_epoch(batches, log or Lines(), end_step)
 
 
 def smooth_loss(logits, targets, smooth):
@@ -176,11 +176,11 @@ def test_top_1_top_5_and_loss_of_a_test():
 
     logits = torch.arange(8.0, 0.0, -1).repeat(8, 1)  # class 0 before class 1 and so on
     batches = SimpleNamespace(epoch=lambda: iter([(logits[:5], torch.arange(5)), (logits[5:], torch.arange(5, 8))]))
-    accuracy = evaluate(Ranked().train(), batches, Precision(CPU, False, "bf16"))
+    accuracy = evaluate(Ranked().train(), Classification(10), batches, Precision(CPU, False, "bf16"))
     assert (accuracy.top1, accuracy.top5, accuracy.images) == pytest.approx((12.5, 62.5, 8))
     assert accuracy.loss == pytest.approx(classification_loss(logits, torch.arange(8)).item())
     few = SimpleNamespace(epoch=lambda: iter([(logits[:3, :3], torch.arange(3))]))
-    assert evaluate(Ranked(), few, Precision(CPU, False, "bf16")).top5 == 100
+    assert evaluate(Ranked(), Classification(3), few, Precision(CPU, False, "bf16")).top5 == 100
 
 
 def test_label_smoothing_and_mixed_targets_by_their_formula():
@@ -219,34 +219,37 @@ def program(monkeypatch):
     """``retrain.py`` with epochs and tests that do nothing but note what they were given; accuracies as one likes."""
     noted = SimpleNamespace(epochs=[], accuracies=[], events=[], seed=None)
 
-    def epoch(network, batches, optimiser, config, n_classes, precision, epoch, *rest):
+    def epoch(training, batches, *rest):
+        network, optimiser, epoch = training.network, training.optimiser, training.epoch
+        training._set_rate(training.schedule(epoch * len(batches)))
         (group,) = optimiser.param_groups
         drops = {float(m.p) for m in network.modules() if isinstance(m, DropPath)}
         noted.events.append("train")
         noted.seed = torch.initial_seed()
         noted.epochs.append(
             SimpleNamespace(
-                epoch=epoch, lr=group["lr"], group=group, optimiser=optimiser, drops=drops, config=config,
-                network=network, batches=batches, n_classes=n_classes, guard=rest[2],
+                epoch=epoch, lr=group["lr"], group=group, optimiser=optimiser, drops=drops, training=training,
+                network=network, batches=batches, n_classes=training.task.n_classes, guard=training.guard,
             )
         )  # fmt: skip
         return {}
 
-    def test(network, batches, precision):
+    def test(network, task, batches, precision):
         noted.events.append("test")
         noted.tested = batches
         top1, top5 = noted.accuracies.pop(0) if noted.accuracies else (50.0, 90.0)
         return Accuracy(top1, top5, 1.0, 359)
 
-    copy_from_main = CyDAS.retrain.copy_from_main
+    copy_from_main = loop.copy_from_main
 
     def copied(network):
         noted.events.append("copy")
         copy_from_main(network)
 
-    monkeypatch.setattr(CyDAS.retrain, "train_epoch", epoch)
-    monkeypatch.setattr(CyDAS.retrain, "evaluate", test)
-    monkeypatch.setattr(CyDAS.retrain, "copy_from_main", copied)
+    monkeypatch.setattr(Training, "train_epoch", epoch)
+    monkeypatch.setattr(loop, "evaluate", test)
+    for module in (CyDAS.retrain, loop):
+        monkeypatch.setattr(module, "copy_from_main", copied)
     return noted
 
 
@@ -365,7 +368,7 @@ def test_more_epochs_go_on_from_the_last_and_remember_the_best(program, tmp_path
 def test_without_its_weight_there_is_no_auxiliary_head(program, tmp_path, weight):
     darts(tmp_path, "--epochs", "1", "--aux_weight", str(weight))
     assert (program.epochs[0].network.aux_head is not None) == (weight > 0)
-    assert program.epochs[0].config.aux_weight == weight
+    assert program.epochs[0].training.task.aux_weight == weight
 
 
 @pytest.mark.parametrize("length", [0, 10, None])
@@ -384,8 +387,9 @@ def test_cutout_blanks_squares_of_the_flags_side(program, tmp_path, length, monk
 def test_folders_are_trained_on_without_cutout_unless_it_is_given(program, tmp_path):
     make_images(tmp_path / "images")
     flags = ["--epochs", "1", "--dataset", "folder", "--data_dir", str(tmp_path / "images"), "--workers", "0"]
-    run_retrain(tmp_path, *flags, cutout_length=None)
-    assert program.epochs[0].config.cutout_length == 0 and program.epochs[0].n_classes == 2
+    run = run_retrain(tmp_path, *flags, cutout_length=None)
+    config = load_checkpoint(run / "last.pth.tar")["config"]
+    assert config["cutout_length"] == 0 and program.epochs[0].n_classes == 2
     with pytest.raises(CydasError, match="--cutout_length 0"):
         run_retrain(tmp_path, *flags, "--overwrite", cutout_length=16)
 
@@ -408,8 +412,8 @@ def test_the_rule_for_small_networks_is_cifars(program, tmp_path, monkeypatch, d
     monkeypatch.setattr(datasets, "CIFAR100", FakeCifar100)
     start = darts if space == "darts" else run_retrain
     run = start(tmp_path, "--epochs", "1", "--dataset", dataset, *given)
-    config = program.epochs[0].config
-    assert (config.weight_decay, config.drop_path_prob) == expected
+    config = load_checkpoint(run / "last.pth.tar")["config"]
+    assert (config["weight_decay"], config["drop_path_prob"]) == expected
     assert program.epochs[0].group["weight_decay"] == expected[0]
     ruled = (run / "retrain.log").read_text().count("by the network's size")
     assert ruled == (2 if space == "darts" and dataset != "digits" else 0)
@@ -419,7 +423,7 @@ def test_each_processs_random_choices_are_its_own(program, tmp_path, monkeypatch
     """Drop path and mixup draw from the global generator."""
     run_retrain(tmp_path / "0", "--epochs", "1", "--seed", "5")
     seeds = [program.seed]
-    monkeypatch.setattr("CyDAS.utils.run.start_process", lambda *_: Process(3, 4, CPU))
+    monkeypatch.setattr("CyDAS.runs.start.start_process", lambda *_: Process(3, 4, CPU))
     run_retrain(tmp_path / "3", "--epochs", "1", "--seed", "5")
     assert [*seeds, program.seed] == [5, 8]
 
@@ -449,7 +453,7 @@ def test_what_is_not_finite_is_not_saved(tmp_path):
     """The report of the figures so far ends the run, which then goes on from the checkpoint before."""
     network = Linear()
     optimiser = torch.optim.SGD(network.parameters(), lr=0.1)
-    training = Training(network, optimiser, Precision(CPU, False, "bf16"), StepGuard("stop"))
+    training = make_training(network, optimiser)
     keeper = Keeper(tmp_path / "checkpoint", 1.0, ONE, Lines(), keep=False, again=[])
     training.save(keeper, {})
     before = (tmp_path / "checkpoint").read_bytes()
@@ -459,8 +463,8 @@ def test_what_is_not_finite_is_not_saved(tmp_path):
     assert (tmp_path / "checkpoint").read_bytes() == before
     search = make_search()
     search.averages.add({"loss": torch.tensor(math.inf)})
-    progress = SearchProgress(Keeper(tmp_path / "search", 1.0, ONE, Lines(), keep=False, again=[]), {}, tmp_path,
-                              Lines(), None)  # fmt: skip
+    keeper = Keeper(tmp_path / "search", 1.0, ONE, Lines(), keep=False, again=[])
+    progress = SearchProgress(Run(tmp_path, ONE, Lines(), keeper, {}, None, tmp_path / "search"))
     with pytest.raises(CydasError, match="not finite"):
         progress.end_phase(search)
     assert not (tmp_path / "search").exists()

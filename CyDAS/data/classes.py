@@ -43,7 +43,7 @@ def _record(content: dict[str, Any]) -> Any:
 
 
 def recorded_data(content: dict[str, Any], path: Path) -> dict[str, Any] | None:
-    """What a checkpoint says of the data it was made with: :meth:`DataSet.record`, or None.
+    """What a checkpoint says of the data it was made with: :meth:`LabelledImages.record`, or None.
 
     Raises :class:`CydasError` for something else in its place.
     """
@@ -59,8 +59,8 @@ def recorded_data(content: dict[str, Any], path: Path) -> dict[str, Any] | None:
 
 
 def check_same_data(content: dict[str, Any], here: dict[str, Any], path: Path, parts: Sequence[str]) -> None:
-    """Raise :class:`CydasError` where a checkpoint was made with other images or classes than :meth:`DataSet.record`
-    says there are here.
+    """Raise :class:`CydasError` where a checkpoint was made with other images or classes than there are here, as
+    :meth:`LabelledImages.record` says.
 
     ``parts``: those that matter, ``train`` or ``test``. A checkpoint that says nothing passes.
     """

@@ -12,23 +12,53 @@ from CyDAS.data.classes import digest, has_record
 from CyDAS.data.contents import describe_classes
 from CyDAS.data.halves import halves
 from CyDAS.data.loaders import Batches
+from CyDAS.runs.logs import RunLog
 from CyDAS.utils.distributed import Process
 from CyDAS.utils.flags import some_of
-from CyDAS.utils.logs import RunLog
 from CyDAS.utils.texts import few
 
 
 class DataSet(ABC):
-    """Labelled images in a training and a test part."""
+    """Images in a training and a test part, whose targets are a subclass's and its task's business."""
 
     input_channels = 3
     image_size: int
-    classes: list[str]  #: names, in the order of the labels
-    train_labels: Tensor  #: int64, of all training images
-    test_labels: Tensor  #: int64, of all test images
     #: Black and white of images of more than 8 bits that do not say it themselves.
     pixel_range: tuple[float, float] | None = None
     notes: Sequence[str] = ()  #: what the log should say of how the images are read
+
+    @property
+    @abstractmethod
+    def train_size(self) -> int:
+        """How many training images there are."""
+
+    @abstractmethod
+    def record(self) -> dict[str, Any]:
+        """Which images and targets these are, in plain values, for checkpoints."""
+
+    @abstractmethod
+    def report(self, *parts: str) -> list[str]:
+        """What was read of the parts ``train`` and ``test``, in lines for the log."""
+
+    @abstractmethod
+    def place(self, part: str) -> str:
+        """Where the images of a part come from."""
+
+    @abstractmethod
+    def train_batches(self, indices: Sequence[int], *, cutout_length: int = 0, stream: int = 0) -> Batches:
+        """Shuffled, augmented batches of the given training images."""
+
+    @abstractmethod
+    def test_batches(self) -> Batches:
+        """The test images, each once, in order."""
+
+
+class LabelledImages(DataSet):
+    """Images that have one of several classes each."""
+
+    classes: list[str]  #: names, in the order of the labels
+    train_labels: Tensor  #: int64, of all training images
+    test_labels: Tensor  #: int64, of all test images
 
     @property
     def n_classes(self) -> int:
@@ -72,10 +102,6 @@ class DataSet(ABC):
         return [*lines, *self.notes]
 
     @abstractmethod
-    def place(self, part: str) -> str:
-        """Where the images of a part come from."""
-
-    @abstractmethod
     def names(self, part: str) -> Iterable[str]:
         """What the images of a part are called, wherever they lie."""
 
@@ -85,14 +111,6 @@ class DataSet(ABC):
 
         Raises :class:`CydasError` for images of classes that it does not know.
         """
-
-    @abstractmethod
-    def train_batches(self, indices: Sequence[int], *, cutout_length: int = 0, stream: int = 0) -> Batches:
-        """Shuffled, augmented batches of the given training images."""
-
-    @abstractmethod
-    def test_batches(self) -> Batches:
-        """The test images, each once, in order."""
 
 
 def loader_options(config: CommonConfig, process: Process, **more: Any) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -16,7 +16,7 @@ from CyDAS.config import FOLDER_PIXELS, IN_MEMORY, CommonConfig
 from CyDAS.data.augment import BatchAugmentation
 from CyDAS.data.classes import places
 from CyDAS.data.contents import describe_sizes
-from CyDAS.data.dataset import DataSet, loader_options
+from CyDAS.data.dataset import LabelledImages, loader_options
 from CyDAS.data.files import ImageFiles, check_known
 from CyDAS.data.folders import TEST_FLAG, TRAIN_FLAG, open_folder
 from CyDAS.data.images import Prepare, decode, growth_limit
@@ -29,7 +29,7 @@ CIFAR_MEAN, CIFAR_STD = (0.49139968, 0.48215827, 0.44653124), (0.24703233, 0.243
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class ImagesInMemory(DataSet):
+class ImagesInMemory(LabelledImages):
     """uint8 images [N, C, H, W] with labels [N] that stay on the device."""
 
     def __init__(
@@ -71,7 +71,7 @@ class ImagesInMemory(DataSet):
         self.classes = list(trained)
 
 
-class ImagesInFolders(DataSet):
+class ImagesInFolders(LabelledImages):
     """Image files in one folder per class, or in tar shards, decoded when they are needed.
 
     A test does without the training part; ``recorded``: what a checkpoint says of the data it was trained on.
@@ -150,7 +150,7 @@ def resize(images: Tensor, size: int) -> Tensor:
     return resized.round().clamp(0, 255).byte()
 
 
-def load_digits(config: CommonConfig, process: Process) -> DataSet:
+def load_digits(config: CommonConfig, process: Process) -> LabelledImages:
     """scikit-learn's 1,797 handwritten digits, 8x8 grey, shown at 16x16 in three channels; every fifth one tests."""
     from sklearn.datasets import load_digits as load
 
@@ -169,7 +169,7 @@ def load_digits(config: CommonConfig, process: Process) -> DataSet:
     )  # fmt: skip
 
 
-def load_cifar(config: CommonConfig, process: Process) -> DataSet:
+def load_cifar(config: CommonConfig, process: Process) -> LabelledImages:
     """CIFAR-10 or CIFAR-100 from ``data_dir``, downloaded there where it is missing."""
     kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[config.dataset]
 
@@ -204,12 +204,12 @@ def _download(kind: type, folder: Path, train: bool):
 
 def load_data(
     config: CommonConfig, process: Process, with_training: bool = True, recorded: dict[str, Any] | None = None
-) -> DataSet:
+) -> LabelledImages:
     """The data set that the flags name; a test can do without folders of training images.
 
-    ``recorded``: the :meth:`DataSet.record` of what a network was trained on; the test images' classes are then those
-    of the same names, and deep images have the same range. Raises :class:`CydasError` where the data are missing, make
-    no data set, or contradict a flag or the record, in all processes alike; each must call it.
+    ``recorded``: the :meth:`LabelledImages.record` of what a network was trained on; the test images' classes are then
+    those of the same names, and deep images have the same range. Raises :class:`CydasError` where the data are missing,
+    make no data set, or contradict a flag or the record, in all processes alike; each must call it.
     """
     with alike():
         data = _load(config, process, with_training, recorded or {})
@@ -218,7 +218,7 @@ def load_data(
     return data
 
 
-def _load(config: CommonConfig, process: Process, with_training: bool, recorded: dict[str, Any]) -> DataSet:
+def _load(config: CommonConfig, process: Process, with_training: bool, recorded: dict[str, Any]) -> LabelledImages:
     if config.pixel_range and config.dataset in IN_MEMORY:
         raise CydasError(f"--pixel_range belongs to folders of images; {config.dataset} has 8 bits: leave the flag out")
     if config.dataset in IN_MEMORY:

@@ -12,18 +12,19 @@ from typing import Any, NamedTuple, Protocol
 import torch
 
 from CyDAS.config import SearchConfig
+from CyDAS.data.batch import images_in
 from CyDAS.data.loaders import Batch, Batches
 from CyDAS.engine.graphs import CudaRecorder, Update, UpdateGraphs
 from CyDAS.engine.optim import Figures, Precision, SearchOptimisers, cosine
 from CyDAS.engine.updates import SearchUpdates, Space
 from CyDAS.models.joint import JointNetwork
 from CyDAS.models.weight_pool import WeightPool
-from CyDAS.utils.checkpoint import buffers_of, set_buffers
+from CyDAS.runs.checkpoint import buffers_of, set_buffers
+from CyDAS.runs.logs import RunLog
+from CyDAS.runs.meters import Averages
+from CyDAS.runs.weights import check_finite
 from CyDAS.utils.distributed import copy_from_main, is_distributed, is_same_everywhere, place
 from CyDAS.utils.errors import CydasError
-from CyDAS.utils.logs import RunLog
-from CyDAS.utils.meters import Averages
-from CyDAS.utils.weights import check_finite
 
 
 class Progress(Protocol):
@@ -156,7 +157,7 @@ class CyclicSearch(SearchUpdates):
         if self.config.method == "darts":
             figures = self._guarded("alpha", self.alpha_update, val_batch)
         else:
-            constants = self.regulariser_strength(epoch)
+            constants = self.penalty_constants(epoch)
             figures = self._guarded("val", lambda x, y: self.val_update(x, y, epoch)[1], val_batch, constants)
         return figures | self._guarded("train", self.train_update, train_batch)
 
@@ -189,7 +190,7 @@ class CyclicSearch(SearchUpdates):
         self.guard.log = log
         batches = zip(*(b.epoch(phase.data_epoch, steps, start=self.index) for b in phase.loaders), strict=True)
         for batch in batches:
-            self.averages.add(phase.step(batch), len(batch[0][1]))
+            self.averages.add(phase.step(batch), images_in(batch[0]))
             self.index += 1
             self.step += 1
             log.advance()
@@ -213,6 +214,7 @@ class CyclicSearch(SearchUpdates):
             "index": self.index,
             "step": self.step,
             "architecture": self.space.to_strings(self.architecture) if self.architecture else None,
+            "space": self.space.state_dict(),
             "joint": self.joint.state_dict(),
             "pool": self.pool.state_dict(),
             "optimisers": self.optimisers.state_dict(),
@@ -224,6 +226,7 @@ class CyclicSearch(SearchUpdates):
         """Go back to a saved state. Raises ``KeyError`` or ``RuntimeError`` where it is of another search."""
         if state["architecture"]:
             self._set_evaluation(self.space.parse(state["architecture"], self.config.layer_num, "checkpoint"))
+        self.space.load_state_dict(state.get("space", {}))
         self.joint.load_state_dict(state["joint"])
         self.pool.load_state_dict(state["pool"])
         self._set_optimisers()

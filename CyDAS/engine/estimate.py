@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 import torch
 
-from CyDAS.config import RetrainConfig
 from CyDAS.data.loaders import Batch, Batches
 from CyDAS.engine.cycle import CyclicSearch, Phase, steps_per_epoch
+from CyDAS.engine.evaluation import evaluate
 from CyDAS.engine.graphs import WARM_UP
-from CyDAS.engine.supervised import Training, evaluate, train_epoch
-from CyDAS.utils.checkpoint import save_checkpoint
+from CyDAS.engine.training import Training
+from CyDAS.runs.checkpoint import save_checkpoint
+from CyDAS.runs.logs import RunLog
 from CyDAS.utils.distributed import Process, gather
-from CyDAS.utils.logs import RunLog
 from CyDAS.utils.profile import count_macs, count_parameters, peak_memory
 from CyDAS.utils.texts import say
 
@@ -104,23 +104,18 @@ class _Nobody:
     def end_step(self, search: CyclicSearch) -> None: ...
 
 
-def estimate_retrain(
-    training: Training, config: RetrainConfig, train: Batches, test: Batches, n_classes: int
-) -> list[str]:
-    """The same for a retraining."""
-    network, precision = training.network, training.precision
+def estimate_training(training: Training, train: Batches, test: Batches) -> list[str]:
+    """The same for a training."""
+    network, precision, epochs = training.network, training.precision, training.extent.epochs
     first, first_test = FirstSteps(train), FirstSteps(test)
-    train_epoch(
-        network, first, training.optimiser, config, n_classes, precision, 0, RunLog(None), training.state,
-        training.guard, lambda: None,
-    )  # fmt: skip
-    evaluate(network, first_test, precision)
+    training.train_epoch(first, RunLog(None), lambda: None)
+    evaluate(network, training.task, first_test, precision)
     state = {"model": network.state_dict(), "optimizer": training.optimiser.state_dict()}
     return _summary(
         [
-            Part("training step", first.mean(), len(train) * config.epochs),
-            Part("test step", first_test.mean(), len(test) * config.epochs),
-            Part("checkpoints of an epoch", 2 * _seconds(_save, state), config.epochs),
+            Part("training step", first.mean(), len(train) * epochs),
+            Part("test step", first_test.mean(), len(test) * epochs),
+            Part("checkpoints of an epoch", 2 * _seconds(_save, state), epochs),
         ],
         precision.device,
     )

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from CyDAS.runs.logs import RunLog
+from CyDAS.runs.meters import not_finite
 from CyDAS.utils.distributed import all_sum
-from CyDAS.utils.logs import RunLog
-from CyDAS.utils.meters import not_finite
 
 logger = logging.getLogger(__name__)
 

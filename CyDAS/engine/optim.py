@@ -2,21 +2,25 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import SGD, Adam, Optimizer
 
-from CyDAS.config import SearchConfig, TrainingConfig
+from CyDAS.config import RetrainConfig, SearchConfig, TrainingConfig
+from CyDAS.data.batch import images_in, split
 from CyDAS.models.joint import JointNetwork
 from CyDAS.utils.distributed import all_sum, average_gradients
 from CyDAS.utils.flags import some_of
 
 #: Named scalars of a step, for the log.
 Figures = dict[str, Tensor]
-#: From images [N, C, H, W] and labels [N] to a loss, the mean over the images, and figures.
-LossOf = Callable[[Tensor, Tensor], tuple[Tensor, Figures]]
+#: From a batch to a loss, the mean over the images, and figures.
+LossOf = Callable[[Any], tuple[Tensor, Figures]]
+#: From the number of a training's step, counted from 0, to its learning rate.
+Schedule = Callable[[int], float]
 
 
 class Precision:
@@ -32,25 +36,24 @@ class Precision:
         return torch.autocast(self.device.type, self.dtype, enabled=self.enabled)
 
 
-def learn(
-    loss_of: LossOf, x: Tensor, y: Tensor, parts: int, *update_arguments, **update_options
-) -> tuple[Figures, Tensor]:
+def learn(loss_of: LossOf, batch: Any, parts: int, *update_arguments, **update_options) -> tuple[Figures, Tensor]:
     """One :func:`update` by a batch that goes through the network in ``parts`` of at least two images, one by one.
 
     A part's share in loss and figures is that of its images. Returns the figures and the gradient's norm.
     """
-    parts = max(1, min(parts, len(y) // 2))  # batch norm cannot take a single image
+    images = images_in(batch)
+    parts = max(1, min(parts, images // 2))  # batch norm cannot take a single image
     totals: Figures = {}
 
     def losses() -> Iterable[Tensor]:
-        for images, labels in zip(x.tensor_split(parts), y.tensor_split(parts), strict=True):
-            share = len(labels) / len(y)
-            loss, figures = loss_of(images, labels)
+        for part in split(batch, parts):
+            share = images_in(part) / images
+            loss, figures = loss_of(part)
             for name, value in figures.items():
                 totals[name] = totals.get(name, 0.0) + share * value.detach()
             yield share * loss
 
-    norm = update(losses(), *update_arguments, images=len(y), **update_options)
+    norm = update(losses(), *update_arguments, images=images, **update_options)
     return totals, norm
 
 
@@ -111,10 +114,10 @@ def _share_overflow(groups: Sequence[Sequence[Tensor]]) -> None:
             gradient += poison
 
 
-def sgd(
+def make_optimiser(
     parameters: Sequence[nn.Parameter], lr: float, momentum: float, weight_decay: float, nesterov: bool = False
-) -> SGD:
-    """SGD with momentum."""
+) -> Optimizer:
+    """The optimiser of a network's weights, in a search as in a training: SGD with momentum."""
     return SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
 
 
@@ -125,8 +128,10 @@ class SearchOptimisers:
     """
 
     def __init__(self, joint: JointNetwork, config: SearchConfig):
-        self.w = sgd(joint.parameters_of("search"), config.w_lr, config.w_momentum, config.w_weight_decay)
-        self.nas = sgd(joint.parameters_of("evaluation"), config.nasnet_lr, config.w_momentum, config.w_weight_decay)
+        self.w = make_optimiser(joint.parameters_of("search"), config.w_lr, config.w_momentum, config.w_weight_decay)
+        self.nas = make_optimiser(
+            joint.parameters_of("evaluation"), config.nasnet_lr, config.w_momentum, config.w_weight_decay
+        )
         alphas = joint.parameters_of("alphas")
         # Adam counts its steps on the device where CUDA graphs replay them, else on the host
         self._capturable = config.cuda_graphs and alphas[0].is_cuda
@@ -190,3 +195,9 @@ def retrain_lr(lr: float, epoch: int, epochs: int, warmup_epochs: int, global_ba
     if global_batch > 256 and epoch < warmup_epochs:
         rate *= (epoch + 1) / warmup_epochs
     return rate
+
+
+def retrain_schedule(config: RetrainConfig, steps: int, processes: int) -> Schedule:
+    """:func:`retrain_lr` of the epoch that a step is in; ``steps``: of an epoch."""
+    batch = config.global_batch(processes)
+    return lambda step: retrain_lr(config.lr, step // steps, config.epochs, config.warmup_epochs, batch)

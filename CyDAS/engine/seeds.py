@@ -12,22 +12,19 @@ from typing import Any
 import torch
 
 from CyDAS.config import SearchConfig
+from CyDAS.engine.results import RESULT
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.files import read_json, write_json
 from CyDAS.utils.flags import to_arguments
-from CyDAS.utils.nats_table import summarise
 from CyDAS.utils.texts import say
 
-#: Files of a search's folder: where it goes on from, and what it found.
-CHECKPOINT = "search_resume.pth.tar"
-RESULT = "result.json"
 
-
-def search_with_seeds(program: Path, config: SearchConfig, given: set[str]) -> None:
+def search_with_seeds(program: Path, config: SearchConfig, given: set[str], space: Any) -> None:
     """Run ``program`` for each of ``--seeds``, ``--jobs`` at a time; print and write what was found.
 
-    ``given``: the names of the flags that were given. Raises :class:`CydasError` where a search failed, after the
-    others have ended, and under torchrun, which would start every search once for each of its processes.
+    ``given``: the names of the flags that were given; ``space``: the class of the search space. Raises
+    :class:`CydasError` where a search failed, after the others have ended, and under torchrun, which would start every
+    search once for each of its processes.
     """
     if "seed" in given:
         raise CydasError("--seeds gives every search a seed of its own: leave out --seed")
@@ -50,11 +47,12 @@ def search_with_seeds(program: Path, config: SearchConfig, given: set[str]) -> N
         raise CydasError(f"the search failed for seed {', '.join(failed)}: what it said stands above")
     results = {s: read_json(config.output_dir / "search" / name / RESULT, "result") for s, name in names.items()}
     for seed, result in results.items():
-        print(f"seed {seed}: {result['genotype']['0']}")
+        print(f"seed {seed}: {space.brief(space.parse(result['genotype'], None, f'seed {seed}'))}")
     summary: dict[str, Any] = {"seeds": {str(seed): result for seed, result in results.items()}}
-    if config.nats_table:
-        summary["benchmark"] = summarise([result["benchmark"]["accuracies"] for result in results.values()])
-        for key, (average, deviation) in summary["benchmark"].items():
+    known = space.summarise(list(results.values()))
+    if known:
+        summary["benchmark"] = known
+        for key, (average, deviation) in known.items():
             print(f"{key} {average:.2f} ± {deviation:.2f}")
     path = config.output_dir / "search" / f"{config.name}-seeds.json"
     write_json(path, summary)

@@ -4,19 +4,30 @@ This file knows no cell. A *space* (see ``CyDAS.spaces``) builds the two network
 into an architecture.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from CyDAS.config import SearchConfig
+from CyDAS.data.loaders import Batch
 from CyDAS.engine.guard import StepGuard
-from CyDAS.engine.losses import classification_loss, kd_loss, regulariser_strength
+from CyDAS.engine.losses import kd_loss
 from CyDAS.engine.optim import Figures, LossOf, Precision, SearchOptimisers, learn
 from CyDAS.models.joint import JointNetwork
-from CyDAS.utils.meters import top1
+from CyDAS.spaces.penalty import Progress
+from CyDAS.tasks.classification import classification_loss, top1
+
+
+class Known(Protocol):
+    """What a benchmark says of an architecture; as a string, in one line."""
+
+    arch: str
+    accuracies: dict[str, float]  #: percent
+
+    def as_dict(self) -> dict[str, Any]: ...
 
 
 class Space(Protocol):
@@ -24,11 +35,17 @@ class Space(Protocol):
 
     def discretise(self, joint: JointNetwork) -> Any: ...
     def set_evaluation(self, joint: JointNetwork, architecture: Any) -> None: ...
-    def regulariser(self, joint: JointNetwork) -> Tensor: ...
+    def penalty(self, joint: JointNetwork, progress: Progress) -> Tensor: ...
+    def penalty_constants(self, progress: Progress) -> Hashable: ...
     def alpha_entropy(self, joint: JointNetwork) -> float: ...
     def describe(self, architecture: Any) -> dict[str, int]: ...
     def to_strings(self, architecture: Any) -> dict[str, str]: ...
-    def parse(self, entries: Any, stages: int, source: str) -> Any: ...
+    def brief(self, architecture: Any) -> str: ...
+    def known(self, architecture: Any) -> Known | None: ...
+    def draw(self, architecture: Any, folder: Path, name: str) -> list[Path]: ...
+    def parse(self, entries: Any, stages: int | None, source: str) -> Any: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 class ValLosses(NamedTuple):
@@ -36,7 +53,7 @@ class ValLosses(NamedTuple):
 
     cls: Tensor  #: (CE(S) + CE(E)) / loss_alpha
     kd: Tensor  #: loss_alpha * KD(S, E)
-    reg: Tensor  #: the regulariser with its factor
+    reg: Tensor  #: the space's penalty
 
     @property
     def total(self) -> Tensor:
@@ -81,23 +98,18 @@ class SearchUpdates:
         return losses, figures
 
     def regularisation(self, epoch: int) -> Tensor:
-        config = self.config
-        if not config.regular:
-            return torch.zeros((), device=self.joint.ensemble_param.device)
-        return self.regulariser_strength(epoch) * self.space.regulariser(self.joint)
+        """The space's penalty in an epoch, counted from the start of the search."""
+        return self.space.penalty(self.joint, Progress(self.config, epoch))
 
-    def regulariser_strength(self, epoch: int) -> float:
-        """The regulariser's factor in an epoch of the search; 0 without ``--regular``."""
-        c = self.config
-        return c.regular and regulariser_strength(
-            epoch, c.pretrain_epochs, c.search_iter, c.search_iter_epochs, c.regular_ratio, c.regular_coeff
-        )
+    def penalty_constants(self, epoch: int) -> Hashable:
+        """What that is computed with beside tensors."""
+        return self.space.penalty_constants(Progress(self.config, epoch))
 
     def val_update(self, x: Tensor, y: Tensor, epoch: int) -> tuple[ValLosses, Figures]:
         """Both networks on val: moves the evaluation network, stem, heads and the architecture parameters."""
 
-        def loss_of(x: Tensor, y: Tensor) -> tuple[Tensor, Figures]:
-            losses, figures = self.val_losses(x, y, epoch)
+        def loss_of(batch: Batch) -> tuple[Tensor, Figures]:
+            losses, figures = self.val_losses(*batch, epoch)
             return losses.total, figures | losses._asdict()
 
         optimisers = (self.optimisers.nas, self.optimisers.alpha)
@@ -118,7 +130,8 @@ class SearchUpdates:
         return self._classify(x, y, "search", self.optimisers.alpha, "val")
 
     def _classify(self, x: Tensor, y: Tensor, network: str, optimiser: Optimizer, part: str) -> Figures:
-        def loss_of(x: Tensor, y: Tensor) -> tuple[Tensor, Figures]:
+        def loss_of(batch: Batch) -> tuple[Tensor, Figures]:
+            x, y = batch
             is_search = network == "search"
             with self.precision.autocast():
                 outputs = self.joint(x, search=is_search, evaluation=not is_search, heads=False)
@@ -133,7 +146,7 @@ class SearchUpdates:
     ) -> Figures:
         config = self.config
         figures, norm = learn(
-            loss_of, x, y, config.accum_steps, optimisers, config.w_grad_clip, self.precision.scaler, apart,
+            loss_of, (x, y), config.accum_steps, optimisers, config.w_grad_clip, self.precision.scaler, apart,
             self.guard.skips,
         )  # fmt: skip
         return figures | {f"{part}/gradient_norm": norm}

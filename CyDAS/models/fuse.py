@@ -1,10 +1,13 @@
-"""A network for evaluation only: batch norms folded into the convolutions before them."""
+"""A network for evaluation only: batch norms folded into the convolutions before them.
+
+A module in which they do not follow each other in a ``Sequential`` has a ``fold_batch_norm()`` of its own.
+"""
+
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
-
-from CyDAS.models.operations import FactorizedReduce
 
 
 def fold_batch_norms(network: nn.Module) -> None:
@@ -18,8 +21,8 @@ def fold_batch_norms(network: nn.Module) -> None:
     for module in list(network.modules()):
         if isinstance(module, nn.Sequential):
             _fold_sequence(module)
-        elif isinstance(module, FactorizedReduce):
-            _fold_halves(module)
+        elif hasattr(module, "fold_batch_norm"):
+            module.fold_batch_norm()
 
 
 def _fold_sequence(layers: nn.Sequential) -> None:
@@ -28,18 +31,16 @@ def _fold_sequence(layers: nn.Sequential) -> None:
             layers[index], layers[index + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
 
 
-def _fold_halves(module: FactorizedReduce) -> None:
-    """Two convolutions, one batch norm over both: each takes the half of it that is its own."""
-    bn, start = module.bn, 0
-    for name in ("conv1", "conv2"):
-        conv = getattr(module, name)
+@torch.no_grad()
+def fold_into(convolutions: Sequence[nn.Conv2d], norm: nn.BatchNorm2d) -> None:
+    """Fold a batch norm over several convolutions' outputs side by side into them, in place: each takes its own."""
+    start = 0
+    for conv in convolutions:
         own = slice(start, start + conv.out_channels)
         start += conv.out_channels
-        affine = (None, None) if bn.weight is None else (bn.weight[own], bn.bias[own])
+        affine = (None, None) if norm.weight is None else (norm.weight[own], norm.bias[own])
         weight, bias = fuse_conv_bn_weights(
-            conv.weight, None, bn.running_mean[own], bn.running_var[own], bn.eps, *affine
+            conv.weight, None, norm.running_mean[own], norm.running_var[own], norm.eps, *affine
         )
-        with torch.no_grad():
-            conv.weight = nn.Parameter(weight.detach(), requires_grad=False)
-            conv.bias = nn.Parameter(bias.detach(), requires_grad=False)
-    module.bn = nn.Identity()
+        conv.weight = nn.Parameter(weight.detach(), requires_grad=False)
+        conv.bias = nn.Parameter(bias.detach(), requires_grad=False)

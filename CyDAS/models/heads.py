@@ -1,4 +1,6 @@
-"""Distillation heads (search) and the auxiliary head (retrain)."""
+"""Classifiers: of both networks of a search, distillation heads, the auxiliary head of a retraining."""
+
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -48,6 +50,20 @@ class DistillationHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.features(x).flatten(1))
+
+
+class MeanClassifier(nn.Linear):
+    """Logits of the mean over the pixels: ``[N, C, H, W]`` to ``[N, classes]``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.mean(dim=(2, 3)))
+
+
+class RetrainOutput(NamedTuple):
+    """What a retrained network says of a batch of N images."""
+
+    logits: Tensor  #: [N, classes]
+    auxiliary: Tensor | None  #: [N, classes] while training a network with an auxiliary head
 
 
 class AuxiliaryHead(nn.Module):

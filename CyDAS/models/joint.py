@@ -1,5 +1,6 @@
 """Search and evaluation network around one stem and two distillation heads (paper section 3.3)."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -28,7 +29,9 @@ class JointNetwork(nn.Module):
 
     A space gives the parts: a ``stem`` (image to state), ``search_stages`` (lists of cells; a cell takes a state and
     the mixture of its stage, and returns the next state), ``architecture`` (its ``mixtures()`` gives one mixture a
-    stage) and the two heads. A state is a tuple whose last element is the latest cell's output, [N, C, H, W].
+    stage), the two distillation ``heads``, each behind the stage (counted from 0) that it is given with, and
+    ``make_classifier``, what makes the last layers of a network: its last cell's output to logits, [N, classes]. A
+    state is a tuple whose last element is the latest cell's output, [N, C, H, W].
     The evaluation network's stages are put in, cycle by cycle, with :meth:`set_evaluation`.
     """
 
@@ -37,9 +40,8 @@ class JointNetwork(nn.Module):
         stem: nn.Module,
         search_stages: nn.ModuleList,
         architecture: nn.Module,
-        heads: tuple[nn.Module, nn.Module],
-        features: int,
-        n_classes: int,
+        heads: dict[int, nn.Module],
+        make_classifier: Callable[[], nn.Module],
         *,
         share_fc: bool = False,
         ensemble_param: bool = False,
@@ -52,9 +54,10 @@ class JointNetwork(nn.Module):
         self.super_layers = search_stages
         self.super_layers_arch = architecture
         self.nas_layers = nn.ModuleList()
-        self.distill_aux_head1, self.distill_aux_head2 = (head.requires_grad_(not fix_head) for head in heads)
-        self.fc_super = nn.Linear(features, n_classes)
-        self.fc_nas = self.fc_super if share_fc else nn.Linear(features, n_classes)
+        self.head_stages = tuple(heads)
+        self.distill_aux_head1, self.distill_aux_head2 = (head.requires_grad_(not fix_head) for head in heads.values())
+        self.fc_super = make_classifier()
+        self.fc_nas = self.fc_super if share_fc else make_classifier()
         initial = 0.333 * torch.rand(3) if ensemble_param else torch.full((3,), 0.333)
         self.ensemble_param = nn.Parameter(initial, requires_grad=ensemble_param)
         self.ensemble_sum = ensemble_sum
@@ -99,7 +102,7 @@ class JointNetwork(nn.Module):
         return JointOutput(*outputs)
 
     def _network(self, state, stages, mixtures, classifier, heads) -> NetworkOutput:
-        head_at = {len(stages) - 3: self.distill_aux_head1, len(stages) - 2: self.distill_aux_head2}
+        head_at = dict(zip(self.head_stages, (self.distill_aux_head1, self.distill_aux_head2), strict=True))
         votes = []
         for stage, cells in enumerate(stages):
             for cell in cells:
@@ -107,7 +110,7 @@ class JointNetwork(nn.Module):
                 state = checkpointing.run(cell, self.grad_checkpointing, *inputs)
             if heads and stage in head_at:
                 votes.append(head_at[stage](state[-1]))
-        logits = classifier(state[-1].mean(dim=(2, 3)))
+        logits = classifier(state[-1])
         return NetworkOutput(logits, self._ensemble([*votes, logits]) if heads else None)
 
     def _ensemble(self, votes: list[Tensor]) -> Tensor:

@@ -10,10 +10,11 @@ OperationState = dict[str, Tensor]
 
 
 class WeightPool:
-    """A store of operation weights under the key ``stage.cell.<place in the cell>.<operation>``.
+    """A store of operation weights under the key ``stage.slot.<place in the cell>.<operation>``.
 
     It lies in main memory, outside every optimiser and graph, and holds only operations that were ever chosen.
-    A cell of any space takes part by having ``named_operations()``.
+    A cell of any space takes part by having ``named_operations()``. Where cells may be left out of a stage, each names
+    its place among all that there may be, ``slot``; elsewhere that is its position.
     """
 
     def __init__(self):
@@ -26,8 +27,9 @@ class WeightPool:
     def _operations(stages: nn.ModuleList) -> Iterator[tuple[str, nn.Module]]:
         for stage, cells in enumerate(stages):
             for index, cell in enumerate(cells):
+                slot = getattr(cell, "slot", index)
                 for key, operation in cell.named_operations():
-                    yield f"{stage}.{index}.{key}", operation
+                    yield f"{stage}.{slot}.{key}", operation
 
     @torch.no_grad()
     def store(self, stages: nn.ModuleList) -> None:

@@ -2,37 +2,40 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from CyDAS.config import FOLDER_PIXELS, CommonConfig
-from CyDAS.data import DataSet
-from CyDAS.models.genotype import (
+from CyDAS.data import LabelledImages
+from CyDAS.models.cells.genotype import (
     Cell,
     Genotype,
     count_operations,
     discretise,
     make_genotype,
 )
-from CyDAS.models.genotype_forms import is_cell, read_cell
-from CyDAS.models.heads import DistillationHead
+from CyDAS.models.cells.genotype_forms import is_cell, read_cell
+from CyDAS.models.cells.layout import NODES, Layout, make_stem
+from CyDAS.models.cells.nasnet import RetrainNetwork, make_evaluation_stages
+from CyDAS.models.cells.operations import OPERATIONS, PARAMETER_FREE
+from CyDAS.models.cells.supernet import ArchitectureParameters, StageAlphas, make_search_stages
+from CyDAS.models.heads import DistillationHead, MeanClassifier
 from CyDAS.models.joint import JOINT_OPTIONS, JointNetwork
-from CyDAS.models.layout import NODES, Layout, make_stem
-from CyDAS.models.nasnet import RetrainNetwork, make_evaluation_stages
-from CyDAS.models.operations import OPERATIONS, PARAMETER_FREE
-from CyDAS.models.supernet import ArchitectureParameters, StageAlphas, make_search_stages
+from CyDAS.runs.weights import check_finite
+from CyDAS.spaces.base import SearchSpace
+from CyDAS.spaces.penalty import Progress, falling_penalty, strength_at
 from CyDAS.utils.errors import CydasError, GenotypeError
 from CyDAS.utils.flags import some_of
 from CyDAS.utils.plot import draw_graph
-from CyDAS.utils.weights import check_finite
 
 #: An architecture of this space: the genotype of each stage.
 Architecture = list[Genotype]
 
 
-def make_layout(config: CommonConfig, data: DataSet) -> Layout:
+def make_layout(config: CommonConfig, data: LabelledImages) -> Layout:
     """The networks' shape for the flags and the data set. Raises :class:`CydasError` where there is none.
 
     Where no ``model_type`` was given, the one that is taken is put into ``config``: records and checkpoints hold it.
@@ -68,7 +71,7 @@ def _other_type(layout: Callable[[str], Layout], model_type: str) -> str:
     return f"; or --model_type {other}, which can be built"
 
 
-class DartsSpace:
+class DartsSpace(SearchSpace):
     """Cells of four nodes with two chosen operations each (Liu et al. 2019; paper section 4.1)."""
 
     def __init__(
@@ -90,7 +93,7 @@ class DartsSpace:
         self.joint_options = {"grad_checkpointing": grad_checkpointing, **joint_options}
 
     @classmethod
-    def from_config(cls, config: CommonConfig, data: DataSet) -> "DartsSpace":
+    def from_config(cls, config: CommonConfig, data: LabelledImages) -> "DartsSpace":
         """The space for the flags of any program. Raises :class:`CydasError` where they make none."""
         return cls(make_layout(config, data), **some_of(config, "repeat_cell", "use_beta", "bn_affine", *JOINT_OPTIONS))
 
@@ -102,9 +105,8 @@ class DartsSpace:
             make_stem(layout),
             make_search_stages(layout, affine=False),
             ArchitectureParameters(layout, self.repeat_cell, self.use_beta),
-            tuple(DistillationHead(*layout.stage_output(stage), layout.n_classes) for stage in inner_stages),
-            features=layout.stage_output(layout.layer_num - 1)[0],
-            n_classes=layout.n_classes,
+            {stage: DistillationHead(*layout.stage_output(stage), layout.n_classes) for stage in inner_stages},
+            partial(MeanClassifier, layout.stage_output(layout.layer_num - 1)[0], layout.n_classes),
             **self.joint_options,
         )
 
@@ -122,6 +124,15 @@ class DartsSpace:
     def retrain_network(self, architecture: Architecture, auxiliary: bool) -> RetrainNetwork:
         """The network of an architecture as it is trained by itself."""
         return RetrainNetwork(self.layout, architecture, auxiliary, self.grad_checkpointing)
+
+    def penalty(self, joint: JointNetwork, progress: Progress) -> Tensor:
+        """:meth:`regulariser`, falling to nothing over the first cycles."""
+        return falling_penalty(joint, progress, self.regulariser)
+
+    @staticmethod
+    def penalty_constants(progress: Progress) -> float:
+        """What the penalty computes with beside tensors."""
+        return strength_at(progress)
 
     def regulariser(self, joint: JointNetwork) -> Tensor:
         """L1 norm of the raw alphas of the operations without weights, over all edges of all stages' cells."""
@@ -153,6 +164,11 @@ class DartsSpace:
     def to_strings(architecture: Sequence[Genotype]) -> dict[str, str]:
         """The published form, one string a stage."""
         return {str(stage): repr(genotype) for stage, genotype in enumerate(architecture)}
+
+    @staticmethod
+    def brief(architecture: Architecture) -> str:
+        """The first stage's cell, on one line."""
+        return repr(architecture[0])
 
     @staticmethod
     def parse(entries: object, stages: int | None, source: str) -> Architecture:

@@ -11,11 +11,11 @@ from typing import Any
 
 from torch import Tensor
 
-from CyDAS.models.genotype_forms import find_genotypes, is_cell
-from CyDAS.models.nats_architecture import parse_architecture
+from CyDAS.models.cells.genotype_forms import find_genotypes, is_cell
+from CyDAS.models.nats.architecture import parse_architecture
+from CyDAS.runs.checkpoint import load_checkpoint, refusing
 from CyDAS.spaces.darts import DartsSpace
 from CyDAS.spaces.nats import NatsSpace
-from CyDAS.utils.checkpoint import load_checkpoint, refusing
 from CyDAS.utils.errors import CydasError, GenotypeError
 
 #: Larger files are no genotypes: of text, and of text that must be taken apart as Python.

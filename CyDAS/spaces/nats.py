@@ -2,16 +2,20 @@
 
 import math
 from collections import Counter
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from CyDAS.config import CommonConfig
-from CyDAS.data import DataSet
-from CyDAS.models.heads import DistillationHead
+from CyDAS.data import LabelledImages
+from CyDAS.models.heads import DistillationHead, MeanClassifier
 from CyDAS.models.joint import JOINT_OPTIONS, JointNetwork
-from CyDAS.models.nats import (
+from CyDAS.models.nats.architecture import EDGES, OPERATIONS, Architecture, parse_architecture
+from CyDAS.models.nats.networks import (
     STAGES,
     ArchitectureParameters,
     EvaluationCell,
@@ -21,17 +25,19 @@ from CyDAS.models.nats import (
     Stem,
     make_stages,
 )
-from CyDAS.models.nats_architecture import EDGES, OPERATIONS, Architecture, parse_architecture
+from CyDAS.runs.weights import check_finite
+from CyDAS.spaces.base import SearchSpace
+from CyDAS.spaces.nats_table import Entry, NatsTable, summarise
+from CyDAS.spaces.penalty import Progress, falling_penalty, strength_at
 from CyDAS.utils.errors import CydasError, GenotypeError
 from CyDAS.utils.flags import some_of
 from CyDAS.utils.plot import draw_graph
-from CyDAS.utils.weights import check_finite
 
 #: Flags of the DARTS cells that mean nothing here.
 FOREIGN = ("use_beta", "repeat_cell", "res_stem")
 
 
-class NatsSpace:
+class NatsSpace(SearchSpace):
     """Cells of four nodes, every pair of them joined by one of five operations; 15,625 architectures."""
 
     def __init__(
@@ -40,16 +46,18 @@ class NatsSpace:
         *,
         bn_affine: bool = False,
         grad_checkpointing: bool = False,
+        table: NatsTable | None = None,
         **joint_options: bool,
     ):
-        """``joint_options``: flags of :class:`JointNetwork`."""
+        """``table``: what the benchmark knows; ``joint_options``: flags of :class:`JointNetwork`."""
         self.layout = layout
+        self.table = table
         self.bn_affine = bn_affine
         self.grad_checkpointing = grad_checkpointing
         self.joint_options = {"grad_checkpointing": grad_checkpointing, **joint_options}
 
     @classmethod
-    def from_config(cls, config: CommonConfig, data: DataSet) -> "NatsSpace":
+    def from_config(cls, config: CommonConfig, data: LabelledImages) -> "NatsSpace":
         """The space for the flags of any program. Raises :class:`CydasError` where they make none."""
         for name in FOREIGN:
             if getattr(config, name, False):
@@ -66,7 +74,9 @@ class NatsSpace:
             )
         except ValueError as error:
             raise CydasError(str(error)) from None
-        return cls(layout, **some_of(config, "bn_affine", *JOINT_OPTIONS))
+        path = getattr(config, "nats_table", None)
+        table = NatsTable.read(path, complete=True) if path else None
+        return cls(layout, table=table, **some_of(config, "bn_affine", *JOINT_OPTIONS))
 
     def build(self) -> JointNetwork:
         """Both networks; the evaluation network has no cells until :meth:`set_evaluation`."""
@@ -75,12 +85,11 @@ class NatsSpace:
             Stem(layout),
             make_stages(layout, SearchCell, self.bn_affine),
             ArchitectureParameters(),
-            tuple(
-                DistillationHead(*layout.stage_output(stage), layout.n_classes, self.bn_affine)
+            {
+                stage: DistillationHead(*layout.stage_output(stage), layout.n_classes, self.bn_affine)
                 for stage in range(STAGES - 1)
-            ),
-            features=layout.channels(STAGES - 1),
-            n_classes=layout.n_classes,
+            },
+            partial(MeanClassifier, layout.channels(STAGES - 1), layout.n_classes),
             **self.joint_options,
         )
 
@@ -102,6 +111,15 @@ class NatsSpace:
         if auxiliary:
             raise CydasError("the networks of NATS-Bench have no auxiliary head: give --aux_weight 0 with --space nats")
         return NatsNetwork(self.layout, architecture, self.grad_checkpointing)
+
+    def penalty(self, joint: JointNetwork, progress: Progress) -> Tensor:
+        """:meth:`regulariser`, falling to nothing over the first cycles."""
+        return falling_penalty(joint, progress, self.regulariser)
+
+    @staticmethod
+    def penalty_constants(progress: Progress) -> float:
+        """What the penalty computes with beside tensors."""
+        return strength_at(progress)
 
     def regulariser(self, joint: JointNetwork) -> Tensor:
         """Mean of the absolute raw alphas of ``none``."""
@@ -132,6 +150,21 @@ class NatsSpace:
     def to_strings(architecture: Architecture) -> dict[str, str]:
         """The benchmark's form; all stages have one cell."""
         return {"0": str(architecture)}
+
+    @staticmethod
+    def brief(architecture: Architecture) -> str:
+        """The benchmark's form."""
+        return str(architecture)
+
+    def known(self, architecture: Architecture) -> Entry | None:
+        """What the benchmark says of it; None without a table."""
+        return self.table.find(architecture) if self.table else None
+
+    @staticmethod
+    def summarise(results: Sequence[dict[str, Any]]) -> dict[str, tuple[float, float]]:
+        """Mean and deviation of the accuracies of several searches' results, if they know them."""
+        known = [result["benchmark"]["accuracies"] for result in results if "benchmark" in result]
+        return summarise(known) if known else {}
 
     @staticmethod
     def parse(entries: object, stages: int | None, source: str) -> Architecture:

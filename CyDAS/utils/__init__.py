@@ -1,1 +1,1 @@
-"""What every other package stands on: files, processes, logs, pictures."""
+"""Small things without a subject of their own: errors, files, flags, processes, streams, texts, pictures."""

@@ -12,9 +12,13 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from CyDAS.utils.errors import CydasError
 
 
-def flag(default: Any, help: str, choices: tuple | None = None, **bounds: float) -> Any:
-    """A field that is a flag. ``bounds``: those of :data:`BOUNDS` that its value must keep to."""
-    return field(default=default, metadata={"help": help, "choices": choices, "bounds": bounds})
+def flag(default: Any, help: str, choices: tuple | None = None, *, of_network: bool = False, **bounds: float) -> Any:
+    """A field that is a flag. ``bounds``: those of :data:`BOUNDS` that its value must keep to.
+
+    ``of_network``: weights fit networks of one value only.
+    """
+    metadata = {"help": help, "choices": choices, "bounds": bounds, "of_network": of_network}
+    return field(default=default, metadata=metadata)
 
 
 #: What a bound asks of a value.
@@ -71,6 +75,11 @@ def take_over(config: Any, saved: dict[str, Any], names: Iterable[str], source: 
         if value is not None and choices[name] and value not in choices[name]:
             raise CydasError(f"{source}: its --{name} is {value!r}, not one of {', '.join(map(str, choices[name]))}")
         setattr(config, name, value)
+
+
+def flags_of_network(config: Any) -> list[str]:
+    """The names of the flags that say which network it is."""
+    return [item.name for item in fields(config) if item.metadata["of_network"]]
 
 
 def some_of(config: Any, *names: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from CyDAS.models.cell_plan import CellPlan, Operation
+from CyDAS.models.cells.cell_plan import CellPlan, Operation
 from CyDAS.models.native.tensors import differentiable_once, function, gradients_like, padded, pointer, to_nhwc
 
 __all__ = ["CellPlan", "Operation", "run_cell"]

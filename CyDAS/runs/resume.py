@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from CyDAS.utils.about import RECORD, launch_id
+from CyDAS.runs.about import RECORD, launch_id
 from CyDAS.utils.distributed import gather
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.files import previous, read_json

@@ -1,8 +1,17 @@
-"""Every flag of every program, once: name, unit, default, help. How they are read: ``utils/flags.py``."""
+"""The flags of the programs, but for those that one search space alone has."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from CyDAS.config.spaces import (
+    FLAGS,
+    DartsFlags,
+    DartsRetrainFlags,
+    DartsSearchFlags,
+    NatsFlags,
+    NatsSearchFlags,
+    foreign_flags,
+)
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.flags import flag
 
@@ -20,8 +29,8 @@ PUBLISHED = {
 
 
 @dataclass
-class CommonConfig:
-    """Flags that all three programs know."""
+class CommonFlags:
+    """Flags that all three programs know, of whatever space."""
 
     # run
     name: str = flag("default", "name of the run; its files go to OUTPUT_DIR/search/NAME or OUTPUT_DIR/retrain/NAME")
@@ -68,28 +77,29 @@ class CommonConfig:
     use_aa: bool = flag(False, "AutoAugment, with the policy of CIFAR-10 or of ImageNet")
     batch_size: int = flag(128, "images per step and process", at_least=2)
     # network
-    space: str = flag("darts", "cells: those of DARTS, or of NATS-Bench's topology space", ("darts", "nats"))
-    cells_per_stage: int = flag(5, "cells of a stage of the nats networks", at_least=1)
-    model_type: str | None = flag(
-        None, "macro-structure of darts (default: imagenet for 224-pixel images, else cifar)", ("cifar", "imagenet")
+    space: str = flag(
+        "darts", "cells: those of DARTS, or of NATS-Bench's topology space", tuple(FLAGS), of_network=True
     )
-    init_channels: int = flag(16, "channels of a node in the first stage")
-    stem_multiplier: int = flag(3, "stem channels per init channel (darts)")
-    layer_num: int = flag(3, "number of stages")
-    res_stem: bool = flag(False, "ResNet stem, reductions at the start of a stage (model_type imagenet)")
+    init_channels: int = flag(16, "channels of a node in the first stage", of_network=True)
+    layer_num: int = flag(3, "number of stages", of_network=True)
 
     def fill_in(self, given: set[str]) -> None:
         """Set the flags that follow from others and were not ``given``."""
 
     def foreign(self) -> set[str]:
         """Flags that mean nothing in the space: it has no such choice."""
-        return {"nats": {"stem_multiplier", "model_type", "drop_path_prob"}, "darts": {"cells_per_stage"}}[self.space]
+        return foreign_flags(self.space)
 
     def class_folders(self, part: str) -> Path:
         """Where the images of ``train`` or ``val`` lie, one folder a class (data sets that are in folders)."""
         named = self.train_dir if part == "train" else self.test_dir
         root = self.data_dir / "imagenet" if self.dataset == "imagenet" else self.data_dir
         return named or root / part
+
+
+@dataclass
+class CommonConfig(NatsFlags, DartsFlags, CommonFlags):
+    """Flags that all three programs know."""
 
 
 @dataclass
@@ -118,7 +128,7 @@ class TrainingConfig(CommonConfig):
 
 
 @dataclass
-class SearchConfig(TrainingConfig):
+class SearchConfig(NatsSearchFlags, DartsSearchFlags, TrainingConfig):
     """Flags of ``search.py``."""
 
     # search network
@@ -132,8 +142,6 @@ class SearchConfig(TrainingConfig):
     # architecture parameters
     alpha_lr: float = flag(6e-4, "learning rate of the architecture parameters (Adam)", above=0)
     alpha_weight_decay: float = flag(1e-3, "weight decay of the architecture parameters", at_least=0)
-    use_beta: bool = flag(False, "weigh a node's edges with parameters of their own")
-    repeat_cell: bool = flag(False, "one pair of cells for all stages")
     # evaluation network
     nasnet_lr: float = flag(0.1, "learning rate of the evaluation network (SGD)", above=0)
     nasnet_warmup: int = flag(5, "epochs that a new evaluation network is trained alone, per cycle", at_least=0)
@@ -164,10 +172,6 @@ class SearchConfig(TrainingConfig):
     regular: bool = flag(False, "penalise operations without weights (L1 of their alphas)")
     regular_ratio: float = flag(0.5, "share of the cycles after which the penalty has fallen to 0", above=0)
     regular_coeff: float = flag(5.0, "the penalty's factor at the start", at_least=0)
-    # what is known of the answer
-    nats_table: Path | None = flag(
-        None, "table of NATS-Bench accuracies: those of the current cell go to the log, never into a decision"
-    )
     # speed
     cuda_graphs: bool = flag(False, "record a cycle's updates once as CUDA graphs and replay them (one GPU)")
     # several searches
@@ -202,7 +206,7 @@ class SearchConfig(TrainingConfig):
 class FoundNetworkConfig(CommonConfig):
     """Flags of the programs that work on a found architecture."""
 
-    init_channels: int = flag(36, "channels of a node in the first stage")
+    init_channels: int = flag(36, "channels of a node in the first stage", of_network=True)
     compile: bool = flag(False, "compile the network with torch.compile")
     compile_mode: str = flag(
         "default",
@@ -212,7 +216,7 @@ class FoundNetworkConfig(CommonConfig):
 
 
 @dataclass
-class RetrainConfig(FoundNetworkConfig, TrainingConfig):
+class RetrainConfig(DartsRetrainFlags, FoundNetworkConfig, TrainingConfig):
     """Flags of ``retrain.py``."""
 
     cell_file: Path | None = flag(
@@ -236,9 +240,6 @@ class RetrainConfig(FoundNetworkConfig, TrainingConfig):
         16, "side of the square that cutout blanks, pixels; 0 for none (in-memory data sets)", at_least=0
     )
     aux_weight: float = flag(0.4, "weight of the auxiliary head's loss; 0 for no head", at_least=0)
-    drop_path_prob: float = flag(
-        0.3, "drop path at the end (CIFAR: 0.2 for networks below 3 M parameters, unless given)", at_least=0, below=1
-    )
     label_smooth: float = flag(0.1, "label smoothing, 0 to 1", at_least=0, below=1)
     mixup_alpha: float = flag(0.0, "mixup's Beta parameter; 0 for none", at_least=0)
 

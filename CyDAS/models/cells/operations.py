@@ -7,6 +7,7 @@ Module names follow the layout of the published checkpoints, so that those load 
 import torch
 from torch import Tensor, nn
 
+from CyDAS.models.fuse import fold_into
 from CyDAS.models.projection import ProjectionPlan, project
 
 #: The columns of alpha, in order.
@@ -94,6 +95,11 @@ class FactorizedReduce(nn.Module):
         # The stride is taken before the convolutions: oneDNN's strided 1x1 kernel writes out of bounds in the backward
         # of channels-last tensors with fewer than 8 channels (uxlfoundation/oneDNN issue 6035).
         return self.bn(torch.cat([self.conv1(x[:, :, ::2, ::2]), self.conv2(x[:, :, 1::2, 1::2])], dim=1))
+
+    def fold_batch_norm(self) -> None:
+        """Fold the batch norm into both convolutions, for evaluation only."""
+        fold_into((self.conv1, self.conv2), self.bn)
+        self.bn = nn.Identity()
 
 
 class DilConv(nn.Module):

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from CyDAS.models import checkpointing
-from CyDAS.models.cell_plan import CellPlan, Operation
-from CyDAS.models.layout import nearest_sizes
-from CyDAS.models.mixed import run_cell
-from CyDAS.models.nasnet import RetrainOutput
-from CyDAS.models.nats_architecture import EDGE_NAMES, EDGES, OPERATIONS, Architecture
-from CyDAS.models.operations import ConvUnit, Zero
+from CyDAS.models.cells.cell_plan import CellPlan, Operation
+from CyDAS.models.cells.layout import nearest_sizes
+from CyDAS.models.cells.mixed import run_cell
+from CyDAS.models.cells.operations import ConvUnit, Zero
+from CyDAS.models.heads import RetrainOutput
+from CyDAS.models.nats.architecture import EDGE_NAMES, EDGES, OPERATIONS, Architecture
 
 #: Stages of the networks.
 STAGES = 3

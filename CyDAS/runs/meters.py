@@ -2,14 +2,22 @@
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from CyDAS.runs.logs import RunLog
 from CyDAS.utils.distributed import all_sum, least
 from CyDAS.utils.errors import CydasError
-from CyDAS.utils.logs import RunLog
+
+
+class Sum(NamedTuple):
+    """A figure over all steps, of all processes."""
+
+    total: float  #: of the figure times its weight
+    weight: float
+    mean: float  #: NaN without any weight
 
 
 class Averages:
@@ -68,13 +76,18 @@ class Averages:
         """Whether every figure since the last report was, on all processes; each of them must call it."""
         return not int(all_sum((self._first_bad >= 0).long()))
 
-    def means(self) -> dict[str, float]:
-        """The means over all processes. Waits for the device; every process must call it."""
+    def sums(self) -> dict[str, "Sum"]:
+        """The sums over all processes. Waits for the device; every process must call it."""
         if not self._names:
             return {}
         weights = torch.tensor([self._weights[name] for name in self._names], dtype=torch.float64, device=self.device)
         total = all_sum(torch.stack([self._sums, weights]))
-        return dict(zip(self._names, (total[0] / total[1]).tolist(), strict=True))
+        columns = torch.stack([total[0], total[1], total[0] / total[1]], dim=1).tolist()
+        return {name: Sum(*column) for name, column in zip(self._names, columns, strict=True)}
+
+    def means(self) -> dict[str, float]:
+        """The means over all processes. Waits for the device; every process must call it."""
+        return {name: total.mean for name, total in self.sums().items()}
 
     def report(self, log: RunLog, name: str, step: int) -> dict[str, float]:
         """Log the means of the steps since the last report, return them, and start anew.
@@ -99,9 +112,3 @@ def not_finite(what: str, log: RunLog | None) -> CydasError:
     """The error of a run that cannot go on like this."""
     good = log and log.last_checkpoint or "none yet"
     return CydasError(f"{what}. Last good checkpoint: {good}. Lower the learning rate before you go on")
-
-
-def top1(logits: Tensor, labels: Tensor) -> Tensor:
-    """Share of the batch whose highest logit is the label, percent; NaN where an image has no highest logit."""
-    highest, best = logits.max(dim=1)  # NaN or infinite as soon as one of them is, but for minus infinity
-    return (best == labels).double().where(highest.isfinite(), torch.nan).mean() * 100

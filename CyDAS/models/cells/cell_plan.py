@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from CyDAS.models.cells.operations import ConvUnit, DilConv, FactorizedReduce, SepConv, Zero
 from CyDAS.models.native.tensors import is_native, is_plain
 from CyDAS.models.native.watch import SETTINGS, Parts, is_convolution
-from CyDAS.models.operations import ConvUnit, DilConv, FactorizedReduce, SepConv, Zero
 
 MAX_POOL, AVG_POOL, IDENTITY, CONVOLUTION = range(4)
 

@@ -5,7 +5,7 @@ import re
 import warnings
 from typing import Any
 
-from CyDAS.models.genotype import (
+from CyDAS.models.cells.genotype import (
     Cell,
     Genotype,
     is_genotype_call,
@@ -14,8 +14,8 @@ from CyDAS.models.genotype import (
     make_genotype,
     parse_genotype,
 )
-from CyDAS.models.layout import NODES
-from CyDAS.models.operations import CHOOSABLE, OPERATIONS
+from CyDAS.models.cells.layout import NODES
+from CyDAS.models.cells.operations import CHOOSABLE, OPERATIONS
 from CyDAS.utils.errors import GenotypeError
 
 #: NNI's own names of the operations, in its order, which is also that of :data:`CHOOSABLE`.

@@ -1,4 +1,4 @@
-"""From the official files of NATS-Bench and NAS-Bench-201 to a table of :mod:`CyDAS.utils.nats_table`."""
+"""From the official files of NATS-Bench and NAS-Bench-201 to a table of :mod:`CyDAS.spaces.nats_table`."""
 
 import pickle
 from pathlib import Path
@@ -6,9 +6,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from CyDAS.utils.checkpoint import load_checkpoint
+from CyDAS.runs.checkpoint import load_checkpoint
+from CyDAS.spaces.nats_table import DATASETS, NatsTable, write_table
 from CyDAS.utils.errors import CydasError
-from CyDAS.utils.nats_table import DATASETS, NatsTable, write_table
 
 
 def export(official: Path, target: Path) -> int:

@@ -1,65 +1,21 @@
-"""A run: its seed, its device, its folder with lock and log."""
+"""A run's folder: who holds it, what is deleted in it, and which of its checkpoints is the newest good one."""
 
 import fcntl
 import os
 import platform
-import random
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-import torch
-
-from CyDAS.utils.about import RECORD, device_name, other_bits
-from CyDAS.utils.checkpoint import load_newest
-from CyDAS.utils.distributed import Process, gather, has_apex, start_process, stop_process
+from CyDAS.runs.about import RECORD
+from CyDAS.runs.checkpoint import load_newest
+from CyDAS.utils.distributed import Process, gather
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.files import write_json
-from CyDAS.utils.logs import RunLog
-from CyDAS.utils.lost import leave_word
 
 #: Who holds a run's folder.
 LOCK = "run.lock"
-
-
-@contextmanager
-def started(config: Any) -> Iterator[Process]:
-    """This process among the run's, which it leaves however the program ends; by an error, it tells them which."""
-    process = start(config)
-    try:
-        yield process
-    except BaseException as error:
-        leave_word(error)
-        raise
-    finally:
-        stop_process()
-
-
-def start(config: Any) -> Process:
-    """Choose device and threads and seed every generator, alike on all processes."""
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    process = start_process(config.device, config.process_timeout)
-    if config.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic
-        torch.use_deterministic_algorithms(True)
-        torch.backends.cudnn.benchmark = False
-    elif process.device.type == "cuda":
-        # shapes are alike in all steps: trying cuDNN's kernels once pays, though another one may win in the next run
-        torch.backends.cudnn.benchmark = True
-    torch.backends.cudnn.allow_tf32 = config.tf32  # PyTorch's own default is to allow it for convolutions
-    torch.set_float32_matmul_precision("high" if config.tf32 else "highest")
-    seed_everything(config.seed)
-    return process
-
-
-def seed_everything(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
 
 
 class Lock:
@@ -114,45 +70,7 @@ def prepare_folder(folder: Path, resume: bool, overwrite: bool) -> Lock:
         raise CydasError(f"cannot use the folder {folder}: {error.strerror}") from None
 
 
-class Opened(NamedTuple):
-    """A run's folder in use."""
-
-    log: RunLog
-    checkpoint: dict[str, Any] | None  #: what to go on from
-    passed_over: list[str]  #: newer files that are no checkpoint of this run
-
-
-@contextmanager
-def opened(
-    folder: Path,
-    config: Any,
-    process: Process,
-    about: dict[str, Any],
-    checkpoint: Path,
-    accept: Callable,
-    log_name: str,
-) -> Iterator[Opened]:
-    """The run's folder, held for as long as the context lasts, and its log, which says first what it should.
-
-    ``log_name``: the log's file name; the other arguments are those of :func:`open_run`.
-    """
-    lock, content, passed_over = open_run(folder, config, process, about, checkpoint, accept)
-    try:
-        log = RunLog(folder if process.is_main else None, log_name)
-        try:
-            introduce(config, process, log, lock, passed_over)
-            changes = other_bits(content.get("about"), about) if content else []
-            if changes:
-                log.warning("from here on other bits than without the interruption: %s", "; ".join(changes))
-            yield Opened(log, content, passed_over)
-        finally:
-            log.close()
-    finally:
-        if lock:
-            lock.release()
-
-
-def open_run(
+def take_folder(
     folder: Path,
     config: Any,
     process: Process,
@@ -205,19 +123,3 @@ def _clear(folder: Path, content: list[Path], resume: bool, overwrite: bool) -> 
         raise CydasError(f"{folder} holds files, but no {RECORD} of a run: it is not deleted; take another --name")
     for path in content:
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-
-
-def introduce(config: Any, process: Process, log: RunLog, lock: Lock | None, passed_over: list[str]) -> None:
-    """The first lines of a run's log: where it computes, and what the user should know of its folder and flags."""
-    log.info("device %s, %d process(es)", device_name(process.device), process.world_size)
-    log.info("an update sees %d images: %d at a time, %d of these one after the other, in %d process(es)",
-             config.global_batch(process.world_size), config.batch_size, config.accum_steps,
-             process.world_size)  # fmt: skip
-    if lock and lock.former:
-        log.warning("%s held this folder and has ended without a word: taken over", lock.former)
-    for reason in passed_over:
-        log.warning("%s", reason)
-    if config.sync_bn and process.device.type == "cpu" and process.world_size > 1:
-        log.warning("--sync_bn: PyTorch has it on GPUs only; each process goes on with its own statistics")
-    if config.use_apex and not has_apex():
-        log.warning("--use_apex: apex is not installed; PyTorch's own SyncBatchNorm takes its place")

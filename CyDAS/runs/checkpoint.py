@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from CyDAS.runs.weights import load_weights as load_weights  # one of this file's names since before it moved
 from CyDAS.utils.distributed import Process, gather
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.files import previous, write_atomically
-from CyDAS.utils.weights import load_weights as load_weights  # one of this file's names since before it moved
 
 #: How a checkpoint's comment starts; the digest in hexadecimal follows.
 MARK = b"CyDAS sha256 "

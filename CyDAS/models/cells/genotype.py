@@ -1,6 +1,6 @@
 """Genotypes: the discrete cells a search ends with, and the strings that they are written as.
 
-Forms that are no string by themselves: :mod:`CyDAS.models.genotype_forms`.
+Forms that are no string by themselves: :mod:`CyDAS.models.cells.genotype_forms`.
 """
 
 import ast
@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from CyDAS.models.layout import NODES
-from CyDAS.models.operations import CHOOSABLE
+from CyDAS.models.cells.layout import NODES
+from CyDAS.models.cells.operations import CHOOSABLE
 from CyDAS.utils.errors import GenotypeError
 
 Edge = tuple[str, int]  #: (operation, index of the state it is applied to)

@@ -1,18 +1,17 @@
 """The evaluation network's cells, and the network that is retrained from a genotype."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from CyDAS.models import checkpointing
-from CyDAS.models.cell_plan import CellPlan, Operation
-from CyDAS.models.genotype import Cell, Genotype
-from CyDAS.models.heads import AuxiliaryHead
-from CyDAS.models.layout import CellShape, Layout, State, make_stem
-from CyDAS.models.mixed import run_cell
-from CyDAS.models.operations import make_operation, make_preprocessing
+from CyDAS.models.cells.cell_plan import CellPlan, Operation
+from CyDAS.models.cells.genotype import Cell, Genotype
+from CyDAS.models.cells.layout import CellShape, Layout, State, make_stem
+from CyDAS.models.cells.mixed import run_cell
+from CyDAS.models.cells.operations import make_operation, make_preprocessing
+from CyDAS.models.heads import AuxiliaryHead, RetrainOutput
 
 
 class DropPath(nn.Module):
@@ -114,11 +113,6 @@ def make_evaluation_stages(layout: Layout, genotypes: Sequence[Genotype], affine
         )
         for stage, genotype in zip(layout.shapes(layout.evaluation_cells), genotypes, strict=True)
     )
-
-
-class RetrainOutput(NamedTuple):
-    logits: Tensor  #: [N, classes]
-    auxiliary: Tensor | None  #: [N, classes] while training a network with an auxiliary head
 
 
 class RetrainNetwork(nn.Module):

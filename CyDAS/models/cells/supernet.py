@@ -6,10 +6,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from CyDAS.models.cell_plan import CellPlan, Operation
-from CyDAS.models.layout import NODES, CellShape, Layout, State
-from CyDAS.models.mixed import run_cell
-from CyDAS.models.operations import OPERATIONS, make_operation, make_preprocessing
+from CyDAS.models.cells.cell_plan import CellPlan, Operation
+from CyDAS.models.cells.layout import NODES, CellShape, Layout, State
+from CyDAS.models.cells.mixed import run_cell
+from CyDAS.models.cells.operations import OPERATIONS, make_operation, make_preprocessing
 
 
 class StageAlphas(nn.ModuleList):

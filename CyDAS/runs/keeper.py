@@ -10,10 +10,10 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-from CyDAS.utils.checkpoint import save_checkpoint
+from CyDAS.runs.checkpoint import save_checkpoint
+from CyDAS.runs.logs import RunLog
 from CyDAS.utils.distributed import Process, any_of, gather, is_distributed
 from CyDAS.utils.errors import CydasError, Stopped
-from CyDAS.utils.logs import RunLog
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 #: Several processes agree on what to do every so many steps only: it costs a message.

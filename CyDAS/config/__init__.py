@@ -1,0 +1,27 @@
+"""Every flag of every program, once: name, unit, default, help. How they are read: ``utils/flags.py``."""
+
+from CyDAS.config.programs import (
+    DATASETS,
+    FOLDER_PIXELS,
+    IN_MEMORY,
+    PUBLISHED,
+    CommonConfig,
+    EvaluationConfig,
+    FoundNetworkConfig,
+    RetrainConfig,
+    SearchConfig,
+    TrainingConfig,
+)
+
+__all__ = [
+    "DATASETS",
+    "FOLDER_PIXELS",
+    "IN_MEMORY",
+    "PUBLISHED",
+    "CommonConfig",
+    "EvaluationConfig",
+    "FoundNetworkConfig",
+    "RetrainConfig",
+    "SearchConfig",
+    "TrainingConfig",
+]

@@ -1,0 +1,67 @@
+"""The flags of each search space, and of no other: what its networks are, its search, its retraining."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from CyDAS.utils.flags import flag
+
+
+@dataclass
+class DartsFlags:
+    """Cells of DARTS, in every program."""
+
+    model_type: str | None = flag(
+        None, "macro-structure of darts (default: imagenet for 224-pixel images, else cifar)", ("cifar", "imagenet"),
+        of_network=True,
+    )  # fmt: skip
+    stem_multiplier: int = flag(3, "stem channels per init channel (darts)", of_network=True)
+    res_stem: bool = flag(
+        False, "ResNet stem, reductions at the start of a stage (model_type imagenet)", of_network=True
+    )
+
+
+@dataclass
+class DartsSearchFlags:
+    """Cells of DARTS, in a search."""
+
+    use_beta: bool = flag(False, "weigh a node's edges with parameters of their own")
+    repeat_cell: bool = flag(False, "one pair of cells for all stages")
+
+
+@dataclass
+class DartsRetrainFlags:
+    """Cells of DARTS, in a retraining."""
+
+    drop_path_prob: float = flag(
+        0.3, "drop path at the end (CIFAR: 0.2 for networks below 3 M parameters, unless given)", at_least=0, below=1
+    )
+
+
+@dataclass
+class NatsFlags:
+    """NATS-Bench's topology space, in every program."""
+
+    cells_per_stage: int = flag(5, "cells of a stage of the nats networks", at_least=1, of_network=True)
+
+
+@dataclass
+class NatsSearchFlags:
+    """NATS-Bench's topology space, in a search."""
+
+    nats_table: Path | None = flag(
+        None, "table of NATS-Bench accuracies: those of the current cell go to the log, never into a decision"
+    )
+
+
+#: What each space declares.
+FLAGS = {"darts": (DartsFlags, DartsSearchFlags, DartsRetrainFlags), "nats": (NatsFlags, NatsSearchFlags)}
+
+
+def flags_of(space: str) -> set[str]:
+    """The names of a space's own flags."""
+    return {item.name for kind in FLAGS[space] for item in fields(kind)}
+
+
+def foreign_flags(space: str) -> set[str]:
+    """Flags of the other spaces alone: they mean nothing in this one."""
+    return set().union(*map(flags_of, FLAGS)) - flags_of(space)

@@ -1,0 +1,212 @@
+"""Training a network on the targets of a task: one loop for all of them."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from CyDAS.data.batch import images_in
+from CyDAS.data.loaders import Batches
+from CyDAS.engine.evaluation import evaluate
+from CyDAS.engine.guard import StepGuard
+from CyDAS.engine.optim import Figures, Precision, Schedule, learn
+from CyDAS.runs.checkpoint import (
+    buffers_of,
+    process_states,
+    refusing,
+    save_checkpoint,
+    set_buffers,
+    set_process_state,
+)
+from CyDAS.runs.keeper import Keeper
+from CyDAS.runs.logs import RunLog
+from CyDAS.runs.meters import Averages
+from CyDAS.runs.weights import load_weights
+from CyDAS.tasks import Task
+from CyDAS.utils.distributed import Process, copy_from_main
+
+
+class Extent(NamedTuple):
+    """How long a training is, and how it steps."""
+
+    epochs: int
+    accum_steps: int = 1  #: parts of a batch, one after the other
+    grad_clip: float = 0.0  #: largest gradient norm of an update; 0 for no limit
+    print_freq: int = 50  #: steps between two lines of the log
+
+
+class EpochState:
+    """How far an epoch has come, and its figures so far."""
+
+    def __init__(self, device: torch.device):
+        self.index = 0  #: finished steps
+        self.printed = Averages(device)  #: since the last report
+        self.whole = Averages(device)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"index": self.index, "printed": self.printed.state_dict(), "whole": self.whole.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.index = int(state["index"])
+        self.printed.load_state_dict(state["printed"])
+        self.whole.load_state_dict(state["whole"])
+
+
+class Training:
+    """A network in training: its optimiser, finished epochs and steps, last and best result."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        task: Task,
+        optimiser: Optimizer,
+        schedule: Schedule,
+        extent: Extent,
+        precision: Precision,
+        guard: StepGuard,
+        begin_epoch: Callable[[int], None] = lambda epoch: None,
+    ):
+        """``begin_epoch``: what else an epoch, counted from 0, starts with."""
+        self.network = network
+        self.task = task
+        self.optimiser = optimiser
+        self.schedule = schedule
+        self.extent = extent
+        self.precision = precision
+        self.guard = guard
+        self.begin_epoch = begin_epoch
+        self.epoch = 0  #: finished epochs
+        self.rate = 0.0  #: the last step's learning rate
+        self.state = EpochState(precision.device)  #: of the epoch that has begun
+        self.last = self.best = task.result()
+
+    # -- the whole training --------------------------------------------------------------------------------------
+
+    def run(self, train: Batches, test: Batches, keeper: Keeper, content: dict[str, Any]) -> None:
+        """All epochs that are left, each tested. ``content``: what checkpoints hold beside the training."""
+        epochs, log = self.extent.epochs, keeper.log
+        log.start_progress((epochs - self.epoch) * len(train) - self.state.index)
+        while self.epoch < epochs:
+            self.begin_epoch(self.epoch)
+            means = self.train_epoch(train, log, partial(self._end_step, keeper, content))
+            copy_from_main(self.network)  # batch norm statistics differ between processes
+            self.finish_epoch(evaluate(self.network, self.task, test, self.precision))
+            self._show(means, len(train), log)
+            if keeper.process.is_main:  # before the checkpoint, after which this epoch is not trained again
+                keeper.try_to("the epoch's weights are not kept", self.save_weights, keeper.path.parent, content)
+            self.save(keeper, content)
+            if self.epoch < epochs and keeper.must_stop():
+                keeper.stop()
+
+    def train_epoch(self, batches: Batches, log: RunLog, end_step: Callable[[], None]) -> dict[str, float]:
+        """What is left of an epoch; returns its mean loss, figures and gradient norm.
+
+        ``end_step`` is called after every step but the last. Raises :class:`CydasError` for a loss or a gradient that
+        is not finite.
+        """
+        self.network.train()
+        self.guard.log = log
+        state, steps = self.state, len(batches)
+        for batch in batches.epoch(self.epoch, start=state.index):
+            self._set_rate(self.schedule(self.epoch * steps + state.index))
+            figures = self.guard.step(self.network, partial(self._update, batch), self.precision.scaler)
+            if figures is not None:
+                state.printed.add(figures, images_in(batch))
+                state.whole.add(figures, images_in(batch))
+            state.index += 1
+            log.advance()
+            if state.index % self.extent.print_freq == 0 or state.index == steps:
+                name = f"epoch {self.epoch + 1}/{self.extent.epochs} [{state.index}/{steps}]"
+                state.printed.report(log, name, self.epoch * steps + state.index)
+            if state.index < steps:
+                end_step()
+        return state.whole.means()
+
+    def _set_rate(self, rate: float) -> None:
+        self.rate = rate
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+
+    def _update(self, batch: Any) -> Figures:
+        clip = self.extent.grad_clip or math.inf
+        figures, norm = learn(
+            self._loss_of, batch, self.extent.accum_steps, [self.optimiser], clip, self.precision.scaler,
+            skip_bad=self.guard.skips,
+        )  # fmt: skip
+        return figures | {"train/gradient_norm": norm}
+
+    def _loss_of(self, batch: Any) -> tuple[Tensor, Figures]:
+        images, own_targets = batch
+        images, targets = self.task.prepare(images, own_targets)
+        with self.precision.autocast():
+            output = self.network(images)
+        loss = self.task.loss(output, targets)
+        return loss, {"train/loss": loss} | self.task.figures(output, own_targets)
+
+    def _end_step(self, keeper: Keeper, content: dict[str, Any]) -> None:
+        save, stop = keeper.wants()
+        if save:
+            self.save(keeper, content)
+        if stop:
+            keeper.stop()
+
+    def finish_epoch(self, result: Any) -> None:
+        self.epoch += 1
+        self.state = EpochState(self.precision.device)
+        self.last = result
+        if result.is_better_than(self.best) or self.epoch == 1:
+            self.best = result
+
+    def _show(self, means: dict[str, float], steps: int, log: RunLog) -> None:
+        """A finished epoch, to the log and TensorBoard."""
+        log.info("epoch %d/%d: test %s (best %s); train %s, lr %.4g", self.epoch, self.extent.epochs,
+                 self.last.brief(), self.best.headline(), self.task.training_words(means), self.rate)  # fmt: skip
+        log.scalars(means | self.last.scalars() | {"lr": self.rate}, self.epoch * steps)
+
+    # -- checkpoints ---------------------------------------------------------------------------------------------
+
+    def save(self, keeper: Keeper, content: dict[str, Any]) -> None:
+        """Write the checkpoint to go on from. Every process must call it."""
+        if not self.state.printed.is_finite_everywhere():  # which the report says, and ends the run
+            self.state.printed.report(keeper.log, f"epoch {self.epoch + 1}", self.state.index)
+        state = {
+            "model_main": self.network.state_dict(),
+            "epoch": self.epoch,
+            **content,
+            "optimizer": self.optimiser.state_dict(),
+            # rates follow from the step; the published layout has this key
+            "lr_scheduler": {"last_epoch": self.epoch},
+            "scaler": self.precision.scaler.state_dict(),
+            **self.best.record(),
+            "last": list(self.last),
+            "best": list(self.best),
+            "sta_epoch": self.epoch,
+            "guard": self.guard.state_dict(),
+            "processes": process_states(buffers=buffers_of(self.network), epoch=self.state.state_dict()),
+        }
+        keeper.save(state)
+
+    def save_weights(self, folder: Path, content: dict[str, Any]) -> None:
+        """Write ``last`` and, after the best epoch so far, ``best``: weights and what they are of."""
+        weights = {"model_main": self.network.state_dict(), "epoch": self.epoch, **content}
+        save_checkpoint(folder / "last.pth.tar", weights, keep=False)
+        if self.best is self.last:
+            save_checkpoint(folder / "best.pth.tar", weights, keep=False)
+
+    def resume(self, state: dict, path: Path, process: Process) -> None:
+        """Go on from a checkpoint's content. Raises :class:`CydasError` where it is none, or of another training."""
+        with refusing(f"checkpoint {path} is not one to resume a training from"):
+            load_weights(self.network, state["model_main"], path)
+            self.optimiser.load_state_dict(state["optimizer"])
+            self.precision.scaler.load_state_dict(state["scaler"])
+            self.last, self.best = (self.task.result(*state[name]) for name in ("last", "best"))
+            self.epoch = int(state["sta_epoch"])
+            self.guard.load_state_dict(state["guard"])
+            own = set_process_state(state["processes"], process)
+            set_buffers(self.network, own["buffers"])
+            self.state.load_state_dict(own["epoch"])

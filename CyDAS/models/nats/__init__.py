@@ -1,0 +1,1 @@
+"""The topology space of NATS-Bench: its architectures and their forms, its cells and networks."""

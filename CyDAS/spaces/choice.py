@@ -1,0 +1,72 @@
+"""Which search spaces there are, and which of them an architecture is of.
+
+An architecture is what a space says it is; to everyone else it is opaque, or its :meth:`to_strings`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from CyDAS.config import CommonConfig
+from CyDAS.data import LabelledImages
+from CyDAS.spaces.darts import DartsSpace
+from CyDAS.spaces.files import read_entries
+from CyDAS.spaces.nats import NatsSpace
+from CyDAS.utils.errors import CydasError
+
+#: The values of ``--space``.
+SPACES = {"darts": DartsSpace, "nats": NatsSpace}
+
+
+def make_space(config: CommonConfig, data: LabelledImages) -> DartsSpace | NatsSpace:
+    """The space that the flags name. Raises :class:`CydasError` where they make none."""
+    return SPACES[config.space].from_config(config, data)
+
+
+def load_architecture(path: Path, stages: int, space: str = "darts") -> Any:
+    """Read a genotype file of a space, or ``FILE::NAME`` for one of several in it.
+
+    Raises :class:`CydasError` for anything else.
+    """
+    entries, source = read_entries(path), f"genotype file {path}"
+    try:
+        return SPACES[space].parse(entries, stages, source)
+    except CydasError:
+        for other in SPACES.keys() - {space}:
+            if _is_of(other, entries):
+                raise CydasError(f"{source} is of --space {other}, not of {space}") from None
+        raise
+
+
+def identify_architecture(path: Path) -> tuple[str, Any]:
+    """The space that a genotype file (or ``FILE::NAME``) is of, and its architecture with as many stages as it has.
+
+    Raises :class:`CydasError` where it is of none.
+    """
+    entries, problems = read_entries(path), {}
+    for space in SPACES:
+        try:
+            return space, SPACES[space].parse(entries, None, f"genotype file {path}")
+        except CydasError as error:
+            problems[space] = error
+    is_meant_for_nats = "|" in str(entries)[:100] or "nodes with" in str(entries)[:100]
+    raise problems["nats" if is_meant_for_nats else "darts"]
+
+
+def _is_of(space: str, entries: Any) -> bool:
+    try:
+        SPACES[space].parse(entries, None, "")
+    except CydasError:
+        return False
+    return True
+
+
+def check_genotype(checkpoint: dict[str, Any], architecture: Any, config: CommonConfig, path: Path) -> None:
+    """Raise :class:`CydasError` where a checkpoint says that it is of another architecture.
+
+    Its weights alone cannot tell: poolings, skips and the sources of edges leave no trace in them.
+    """
+    if "genotype" in checkpoint:
+        space = SPACES[config.space]
+        own = space.parse(checkpoint["genotype"], config.layer_num, f"checkpoint {path}")
+        if own != architecture:
+            raise CydasError(f"checkpoint {path} is of another architecture: {space.brief(own)}")

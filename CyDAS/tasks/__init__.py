@@ -1,0 +1,41 @@
+"""What a network is trained for. A task says what its loss is and what is measured; the loops of ``engine`` ask it.
+
+A batch is (images, targets); what targets are is the task's business.
+"""
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+
+class Result(Protocol):
+    """What a test has measured, a ``NamedTuple`` of plain values; without arguments: before any test."""
+
+    images: int
+
+    def is_better_than(self, other: Any) -> bool: ...
+    def words(self, between: str = ", ") -> str: ...  # with units
+    def brief(self) -> str: ...  # for a line of the log
+    def headline(self) -> str: ...  # the figure by which results are compared
+    def scalars(self) -> dict[str, float]: ...  # for TensorBoard
+    def record(self) -> dict[str, float]: ...  # of the best one, for checkpoints
+
+
+class Metrics(Protocol):
+    """What is summed over the batches of a test, and over processes when :meth:`result` is asked for."""
+
+    def add(self, output: Any, targets: Any) -> None: ...
+    def result(self) -> Result: ...
+
+
+class Task(Protocol):
+    """What the loops of training and test need to know of what a network is for."""
+
+    result: type[Result]
+
+    def prepare(self, images: Any, targets: Any) -> tuple[Any, Any]: ...  # of a training batch, for the network
+    def loss(self, output: Any, targets: Any) -> Tensor: ...  # of prepared targets; the mean over the images
+    def figures(self, output: Any, targets: Any) -> dict[str, Tensor]: ...  # of a training batch, by its own targets
+    def training_words(self, means: dict[str, float]) -> str: ...  # an epoch's means of these, for a line of the log
+    def metrics(self, device: torch.device) -> Metrics: ...
