@@ -18,9 +18,7 @@ STAGES = 7
 SEARCHED = range(1, 6)
 WIDTHS = (16, 24, 40, 80, 96, 192)  #: channels that stages 0 to 5 give out
 STRIDES = (1, 2, 2, 2, 1, 2)  #: of the first block of stages 0 to 5
-STEM_WIDTH, STEM_STRIDE = 16, 2
-#: The stages after which the resolution is 1/4, 1/8, 1/16 and 1/32 of the image's (1/16 after stage 4, not 3).
-FEATURE_STAGES = (1, 2, 4, 6)
+STEM_WIDTH = 16
 #: The largest published relative has six blocks in a stage.
 MAX_BLOCKS = 6
 #: What the published code builds in a stage of one block, whatever the list says.
@@ -64,7 +62,7 @@ def _from_text(text: str) -> Any:
     if len(text) > MAX_LENGTH:
         raise GenotypeError(f"{len(text)} characters are too many for an architecture like {FORM}")
     try:
-        return json.loads(text.replace("(", "[").replace(")", "]"))
+        return json.loads(text)
     except (ValueError, RecursionError):
         raise GenotypeError(f"an architecture is written like {FORM}, not {text[:60]!r}") from None
 

@@ -14,12 +14,11 @@ from timm.models._efficientnet_builder import decode_arch_def, resolve_bn_args, 
 from timm.models.mobilenetv3 import MobileNetV3, MobileNetV3Features
 from torch import Tensor, nn
 
+from CyDAS.models.backbone import Backbone
 from CyDAS.models.chain.architecture import STEM_WIDTH, Architecture, block_strings
 
-#: Channels before the last layer.
+#: Channels before the last layer, unless ``num_features`` says others.
 HEAD_WIDTH = 1280
-#: Parts of a classifier that a backbone does not have.
-HEAD = ("conv_head.", "classifier.")
 #: Where timm keeps the features of strides 4, 8, 16 and 32; its index 0 is stage 0, at stride 2.
 FEATURE_INDICES = (1, 2, 3, 4)
 #: Arguments of classifiers that mean nothing to a backbone.
@@ -27,20 +26,16 @@ _CLASSIFIER_ONLY = ("num_classes", "num_features", "head_bias", "head_norm", "gl
 
 
 #: Squeeze-and-excitation of this family: ReLU inside whatever the block has, hard sigmoid, width rounded to 8.
-squeeze_excite = partial(
-    SqueezeExcite, force_act_layer=nn.ReLU, gate_layer="hard_sigmoid", rd_round_fn=round_channels
-)
+squeeze_excite = partial(SqueezeExcite, force_act_layer=nn.ReLU, gate_layer="hard_sigmoid", rd_round_fn=round_channels)
 
 
-class ChainBackbone(MobileNetV3Features):
-    """A chain without its head: ``[N, C, H, W]`` to features at strides 4, 8, 16 and 32 (``out_indices`` says others).
+class ChainBackbone(MobileNetV3Features, Backbone):
+    """A chain without its head: features at strides 4, 8, 16 and 32, for images of any size.
 
-    It loads the weights of a classifier too: what belongs to the head is left out.
+    timm's ``out_indices`` says other strides. The features are what timm's ``features_only`` gives.
     """
 
-    def __init__(self, *arguments: Any, **options: Any):
-        super().__init__(*arguments, **options)
-        self.register_load_state_dict_pre_hook(_leave_out_head)
+    head_parts = ("conv_head.", "classifier.")
 
     @property
     def channels(self) -> tuple[int, ...]:
@@ -52,17 +47,6 @@ class ChainBackbone(MobileNetV3Features):
 
     def features(self, x: Tensor) -> list[Tensor]:
         return self(x)
-
-
-def without_head(weights: dict[str, Any]) -> dict[str, Any]:
-    """A classifier's weights without those that a backbone has no place for."""
-    return {name: value for name, value in weights.items() if not name.startswith(HEAD)}
-
-
-def _leave_out_head(module: nn.Module, weights: dict[str, Any], prefix: str, *_: Any) -> None:
-    """The hook's form of :func:`without_head`: ``weights`` is the loader's own copy, with a parent's ``prefix``."""
-    for name in [name for name in weights if name.startswith(tuple(prefix + part for part in HEAD))]:
-        del weights[name]
 
 
 def chain_network(
@@ -81,6 +65,7 @@ def chain_network(
     (``pretrained_cfg``, ...) and, with ``features_only``, ``out_indices``. ``variant`` is the name that timm looks up
     the settings of pretrained weights by.
     """
+    options = {"num_features": HEAD_WIDTH, **options}
     if features_only:
         options = {"out_indices": FEATURE_INDICES, **options}
     batch_norm = partial(nn.BatchNorm2d, **resolve_bn_args(options))
@@ -92,7 +77,6 @@ def chain_network(
         kwargs_filter=_CLASSIFIER_ONLY if features_only else None,
         block_args=decode_arch_def(block_strings(architecture, c_last)),
         stem_size=STEM_WIDTH,
-        num_features=HEAD_WIDTH,
         head_bias=True,
         act_layer=nn.SiLU,
         norm_layer=batch_norm,
