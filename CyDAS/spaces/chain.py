@@ -11,6 +11,7 @@ from CyDAS.models.chain.architecture import (
     STRIDES,
     WIDTHS,
     Architecture,
+    operation_name,
     parse_architecture,
 )
 from CyDAS.utils.errors import CydasError, GenotypeError
@@ -30,7 +31,7 @@ class ChainSpace:
     def describe(architecture: Architecture) -> dict[str, int]:
         """How often each operation stands in the stages with a choice."""
         counts = Counter(operation for stage in SEARCHED for operation in architecture.stages[stage])
-        return {_name(operation): counts[operation] for operation in range(len(OPERATIONS))}
+        return {operation_name(operation): counts[operation] for operation in range(len(OPERATIONS))}
 
     @staticmethod
     def draw(architecture: Architecture, folder: Path, name: str) -> list[Path]:
@@ -57,11 +58,6 @@ class ChainSpace:
             return parse_architecture(entries)
         except GenotypeError as error:
             raise CydasError(f"{source}: {error}") from None
-
-
-def _name(operation: int) -> str:
-    kernel, expansion = OPERATIONS[operation]
-    return f"k{kernel}_e{expansion}"
 
 
 def draw_chain(architecture: Architecture, path: Path) -> Path:

@@ -93,6 +93,12 @@ def _check_operation(stage: int, block: int, operation: Any) -> None:
         raise GenotypeError(f"stage {stage}, block 0: a stage's first block cannot be an identity ({IDENTITY})")
 
 
+def operation_name(operation: int) -> str:
+    """``k5_e6`` and the like."""
+    kernel, expansion = OPERATIONS[operation]
+    return f"k{kernel}_e{expansion}"
+
+
 def as_published(architecture: Architecture) -> Architecture:
     """What the published code builds of a list: a stage with ONE block ignores its index and keeps its template."""
     return Architecture(
