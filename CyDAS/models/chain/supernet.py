@@ -11,9 +11,10 @@ p(k, e) a block's weights of kernel k and expansion e, of those that the identit
 - the identity is exact beside a residual: ``sum_o p_o (x + f_o(x)) + p_id x = x + (1 - p_id) f(x)``.
 
 For weights that are p(k) p(e) the block so is exactly the mixture of all six branches, each with these shared weights,
-over k before the second and over e before the third batch norm, with its gradients by p(k) and p(e); for one-hot
-weights it is exactly that operation. For other weights it is an approximation, and so are gradients that leave p(k) p(e):
-the channels that both expansions share have one kernel for both, weighed by p(k) = p(k, 4) + p(k, 6). Behind batch norms with weights of their own, as the six modules have, it is another network.
+over k before the second and over e before the third batch norm, with its gradients by p(k) and p(e). For one-hot
+weights it is exactly that operation. For other weights it is an approximation, as are gradients that lead away from
+p(k) p(e): the channels that both expansions share have one kernel for both, weighed by p(k) = p(k, 4) + p(k, 6). Six
+modules with weights and norms of their own are another network, which it does not approximate.
 """
 
 from math import sqrt
