@@ -23,12 +23,18 @@ import torch
 from torch import nn
 
 from benchmarks.plain_chain import make_plain_stages
+from CyDAS.models.chain.alphas import ArchitectureParameters
 from CyDAS.models.chain.blocks import Classifier, Stem
 from CyDAS.models.chain.layout import ChainLayout
-from CyDAS.models.chain.supernet import ArchitectureParameters, make_search_stages
+from CyDAS.models.chain.supernet import make_search_stages
 from CyDAS.utils.profile import peak_memory
 
-SIDES = {"plain": make_plain_stages, "plain, channels last": make_plain_stages, "CyDAS": make_search_stages}
+SIDES = {
+    "plain": make_plain_stages,
+    "plain, channels last": make_plain_stages,
+    "CyDAS": make_search_stages,
+    "CyDAS, channels last": make_search_stages,
+}
 
 
 class SearchNetwork(nn.Module):

@@ -7,17 +7,19 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.plain_chain import PlainMixedBlock, tie
+from CyDAS.models.chain.alphas import COLUMNS, ArchitectureParameters, one_hot, preferred
 from CyDAS.models.chain.architecture import OPERATIONS, SEARCHED, parse_architecture
-from CyDAS.models.chain.blocks import Classifier, Stem, make_evaluation_stages
-from CyDAS.models.chain.choice import preferred, preferred_within, random_architecture
+from CyDAS.models.chain.blocks import HEAD_STAGES, Classifier, Stem, make_evaluation_stages, make_heads
+from CyDAS.models.chain.choice import preferred_within, random_architecture
 from CyDAS.models.chain.cost import count_published_flops
 from CyDAS.models.chain.cost_constraint import CostConstraint
-from CyDAS.models.chain.cost_table import CostTable, one_hot
+from CyDAS.models.chain.cost_table import CostTable
 from CyDAS.models.chain.layout import ChainLayout
 from CyDAS.models.chain.network import chain_network
 from CyDAS.models.chain.published import PUBLISHED
-from CyDAS.models.chain.supernet import COLUMNS, KERNELS, ArchitectureParameters, MixedBlock, make_search_stages
+from CyDAS.models.chain.supernet import KERNELS, MixedBlock, make_search_stages
 from CyDAS.models.weight_pool import WeightPool
+from CyDAS.spaces.chain import ChainSpace
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.profile import count_macs
 
@@ -234,9 +236,13 @@ def test_stages_have_the_sizes_that_the_layout_says(size):
     layout = ChainLayout(depth=1, image_size=size)
     state = Stem(3)(torch.zeros(2, 3, size, size))
     assert tuple(state[0].shape[1:]) == (*layout.stage_output(0), layout.resolution(0))
+    heads = dict(zip(HEAD_STAGES, make_heads(layout), strict=True))
     for stage, blocks in zip(SEARCHED, make_evaluation_stages(layout, parse_architecture(ONE_BLOCK)), strict=True):
         state = blocks[0](state)
         assert tuple(state[0].shape[1:]) == (*layout.stage_output(stage), layout.resolution(stage))
+        if stage in heads:
+            assert heads.pop(stage)(state[0]).shape == (2, layout.n_classes)
+    assert not heads
 
 
 ONE_BLOCK = "[[0], [0], [0], [0], [0], [0], [0]]"
@@ -312,6 +318,9 @@ def test_the_range_is_what_the_smallest_and_the_largest_network_cost(table):
 def test_the_preferred_architecture_has_each_blocks_best(table):
     architecture = parse_architecture("[[0], [0], [3, 1, 5], [2, 4], [3, 3, 3, 3], [1], [0]]")
     assert preferred(one_hot(architecture, 4)) == architecture
+    assert ChainSpace.preferred({str(s): m for s, m in enumerate(one_hot(architecture, 4))}) == architecture
+    with pytest.raises(RuntimeError):
+        ChainSpace.preferred({"alpha": torch.zeros(6, 5)})
     alphas = ArchitectureParameters(4)
     with torch.no_grad():
         for alpha in alphas:
@@ -369,5 +378,5 @@ def test_the_cost_comes_to_the_target_whatever_the_loss_pulls_at(table):
             loss.backward()
             optimiser.step()
             constraint.adapt(alphas.mixtures())
-        assert abs(float(constraint.excess(alphas.mixtures()))) < 0.02
+        assert abs(constraint.excess(alphas.mixtures()).item()) < 0.02
         assert constraint.multiplier == pytest.approx(-sign, abs=0.3)  # what the loss pulls with

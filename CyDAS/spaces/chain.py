@@ -4,7 +4,9 @@ from collections import Counter
 from pathlib import Path
 
 import graphviz
+from torch import Tensor
 
+from CyDAS.models.chain.alphas import ArchitectureParameters, preferred
 from CyDAS.models.chain.architecture import (
     OPERATIONS,
     SEARCHED,
@@ -58,6 +60,13 @@ class ChainSpace:
             return parse_architecture(entries)
         except GenotypeError as error:
             raise CydasError(f"{source}: {error}") from None
+
+    @staticmethod
+    def preferred(alphas: dict[str, Tensor]) -> Architecture:
+        """What the state dict of a search's architecture parameters prefers. Raises ``RuntimeError`` for another."""
+        own = ArchitectureParameters(depth=len(next(iter(alphas.values()), ())))
+        own.load_state_dict(alphas)
+        return preferred(own.mixtures())
 
 
 def draw_chain(architecture: Architecture, path: Path) -> Path:

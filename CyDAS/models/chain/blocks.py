@@ -14,9 +14,13 @@ from torch import Tensor, nn
 from CyDAS.models.chain.architecture import OPERATIONS, SEARCHED, STEM_WIDTH, WIDTHS, Architecture, operation_name
 from CyDAS.models.chain.layout import BlockShape, ChainLayout
 from CyDAS.models.chain.network import HEAD_WIDTH, squeeze_excite
+from CyDAS.models.heads import DistillationHead
 
 #: What a block passes on: its output, [N, C, H, W].
 State = tuple[Tensor]
+
+#: The stages whose outputs the distillation heads see, at 1/8 and 1/16 of the image.
+HEAD_STAGES = (2, 4)
 
 #: Squeeze-and-excitation to a quarter of the expanded width, as in every block of the space.
 block_squeeze_excite = partial(squeeze_excite, rd_ratio=0.25)
@@ -88,6 +92,11 @@ class Classifier(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         hidden = F.silu(self.conv_head(self.global_pool(self.last(x))))
         return self.classifier(self.dropout(hidden.flatten(1)))
+
+
+def make_heads(layout: ChainLayout) -> tuple[DistillationHead, ...]:
+    """The distillation heads, shared by both networks, behind :data:`HEAD_STAGES`."""
+    return tuple(DistillationHead(*layout.stage_output(stage), layout.n_classes) for stage in HEAD_STAGES)
 
 
 def make_evaluation_stages(layout: ChainLayout, architecture: Architecture) -> nn.ModuleList:

@@ -1,10 +1,11 @@
-"""Architectures from mixtures, and at random, that cost what they shall."""
+"""Architectures that cost what they shall: the most probable of a mixture, and random ones."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from CyDAS.models.chain.alphas import from_columns
 from CyDAS.models.chain.architecture import OPERATIONS, SEARCHED, Architecture
 from CyDAS.models.chain.cost_table import CostTable
 from CyDAS.utils.errors import CydasError
@@ -16,18 +17,6 @@ Window = tuple[float, float]
 _STEPS = 20_000
 #: Random architectures that are drawn at a time, and how often, before a window counts as empty.
 _DRAWS, _ROUNDS = 10_000, 100
-
-
-@torch.no_grad()
-def preferred(mixtures: Sequence[Tensor]) -> Architecture:
-    """Each block's most probable operation or identity. ``mixtures``: [blocks, 7] for each stage with a choice."""
-    return _architecture([mixture.argmax(dim=-1).tolist() for mixture in mixtures])
-
-
-def _architecture(columns: Sequence[Sequence[int]]) -> Architecture:
-    """From the columns of each stage's blocks; identities are left out."""
-    stages = (tuple(column for column in stage if column != len(OPERATIONS)) for stage in columns)
-    return Architecture(((0,), *stages, (0,)))
 
 
 @torch.no_grad()
@@ -48,7 +37,7 @@ def preferred_within(mixtures: Sequence[Tensor], table: CostTable, window: Windo
             break
         if not window[0] - slack <= table.fixed + cost * step <= window[1] + slack:
             continue
-        architecture = _architecture(_walk_back(choices, steps, cost).view(len(SEARCHED), -1).tolist())
+        architecture = from_columns(_walk_back(choices, steps, cost).view(len(SEARCHED), -1).tolist())
         if window[0] <= table.of(architecture) <= window[1]:
             return architecture
     raise _nothing_in(window, table)
@@ -92,7 +81,7 @@ def random_architecture(table: CostTable, window: Window, generator: torch.Gener
             stages.append(columns)
         inside = ((costs >= window[0]) & (costs <= window[1])).nonzero()
         if len(inside):
-            return _architecture([stage[inside[0, 0]].tolist() for stage in stages])
+            return from_columns([stage[inside[0, 0]].tolist() for stage in stages])
     raise _nothing_in(window, table)
 
 

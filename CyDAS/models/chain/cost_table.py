@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from CyDAS.models.chain.architecture import IDENTITY, OPERATIONS, SEARCHED, Architecture
+from CyDAS.models.chain.alphas import one_hot
+from CyDAS.models.chain.architecture import OPERATIONS, SEARCHED, Architecture
 from CyDAS.models.chain.blocks import Classifier, Stem, make_operation
 from CyDAS.models.chain.layout import ChainLayout
 from CyDAS.utils.errors import CydasError
@@ -72,18 +73,3 @@ def _stage_costs(layout: ChainLayout, stage: int, count: Counter) -> Tensor:
         rows.append([*(count(block, _square(shape.c_in, size)) for block in blocks), 0])
     rows += rows[1:] * max(0, layout.depth - 2)
     return torch.tensor(rows, dtype=torch.float64)
-
-
-def one_hot(architecture: Architecture, depth: int) -> list[Tensor]:
-    """The mixtures that are an architecture: [depth, 7] for each stage with a choice; blocks it lacks are identities.
-
-    Raises ``ValueError`` where a stage has more blocks than ``depth``.
-    """
-    mixtures = [torch.zeros(depth, len(OPERATIONS) + 1) for _ in SEARCHED]
-    for mixture, stage in zip(mixtures, SEARCHED, strict=True):
-        operations = architecture.stages[stage]
-        if len(operations) > depth:
-            raise ValueError(f"stage {stage} has {len(operations)} blocks, the networks of this layout have {depth}")
-        operations = [*operations, *[IDENTITY] * (depth - len(operations))]
-        mixture[torch.arange(depth), operations] = 1.0
-    return mixtures

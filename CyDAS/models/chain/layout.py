@@ -61,7 +61,3 @@ class ChainLayout:
     def stage_output(self, stage: int) -> tuple[int, int]:
         """(channels, height = width) of the output of stages 0 to 5."""
         return WIDTHS[stage], self.resolution(stage)
-
-
-#: Where the distillation heads look: at 1/8 and 1/16, stages 2 and 4.
-HEAD_STAGES = (2, 4)

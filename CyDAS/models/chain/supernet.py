@@ -1,4 +1,4 @@
-"""The search network of the chain space: blocks that mix the six operations, and the parameters that weigh them.
+"""The search network of the chain space: blocks that mix the six operations.
 
 The plain way is six modules a block, added up behind their batch norms. Here one block of the largest size, 7x7 with
 expansion 6, holds all six, and they are mixed where mixing is linear, so that there is one activation and not six. With
@@ -23,31 +23,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from CyDAS.models.chain.architecture import OPERATIONS, SEARCHED
+from CyDAS.models.chain.architecture import SEARCHED
 from CyDAS.models.chain.blocks import State, block_squeeze_excite
 from CyDAS.models.chain.layout import BlockShape, ChainLayout
 
 KERNELS = (3, 5, 7)
 NARROW, WIDE = 4, 6  #: the expansions
-#: Columns of alpha: the operations, then the identity.
-COLUMNS = len(OPERATIONS) + 1
-
-
-class ArchitectureParameters(nn.ParameterList):
-    """One alpha a stage with a choice, [blocks, 7]; the identity, the last column, is not for a stage's first block."""
-
-    def __init__(self, depth: int):
-        super().__init__(nn.Parameter(1e-3 * torch.randn(depth, COLUMNS)) for _ in SEARCHED)
-
-    def mixtures(self) -> list[Tensor]:
-        """``softmax(alpha)`` of each stage, 0 where there is no choice. In float32 at least, also under autocast."""
-        return [alpha.masked_fill(_no_choice(alpha), float("-inf")).softmax(dim=-1) for alpha in self]
-
-
-def _no_choice(alpha: Tensor) -> Tensor:
-    mask = torch.zeros_like(alpha, dtype=torch.bool)
-    mask[0, -1] = True
-    return mask
 
 
 class MixedBlock(nn.Module):
