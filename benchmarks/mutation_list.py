@@ -347,6 +347,9 @@ MUTATIONS = [
     Mutation("the window's upper end is not kept", CHAIN_CHOICE,
              "if window[0] <= table.of(architecture) <= window[1]:", "if window[0] <= table.of(architecture):",
              f"{CHAIN_SEARCH}::test_within_a_window_the_most_probable_architecture_is_found"),
+    Mutation("the window's lower end is not kept", CHAIN_CHOICE,
+             "if window[0] <= table.of(architecture) <= window[1]:", "if table.of(architecture) <= window[1]:",
+             f"{CHAIN_SEARCH}::test_within_a_window_the_most_probable_architecture_is_found"),
     Mutation("the cost's multiplier does not adapt", CHAIN_COST, "self.multiplier += self.rate", "self.multiplier += 0",
              f"{CHAIN_SEARCH}::test_the_cost_comes_to_the_target_whatever_the_loss_pulls_at"),
 ]

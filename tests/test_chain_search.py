@@ -339,6 +339,9 @@ def test_within_a_window_the_most_probable_architecture_is_found(small_table):
         best = list(itertools.product(range(6), repeat=5))[int((probabilities * inside).argmax())]
         found = preferred_within(mixtures, small_table, (low, high))
         assert [operations[0] for operations in found.stages[1:-1]] == list(best)
+        cost = small_table.of(found)  # to the last MAC
+        assert small_table.of(preferred_within(mixtures, small_table, (low - 2e5, cost - 1))) < cost
+        assert small_table.of(preferred_within(mixtures, small_table, (cost + 1, high + 2e5))) > cost
 
 
 def test_a_window_is_kept_at_any_depth_and_an_empty_one_is_refused(table):
