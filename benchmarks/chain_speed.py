@@ -27,6 +27,7 @@ from CyDAS.models.chain.alphas import ArchitectureParameters
 from CyDAS.models.chain.blocks import Classifier, Stem
 from CyDAS.models.chain.layout import ChainLayout
 from CyDAS.models.chain.supernet import make_search_stages
+from CyDAS.utils.errors import run_program
 from CyDAS.utils.profile import peak_memory
 
 SIDES = {
@@ -80,13 +81,13 @@ def memory(side, size, batch):
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def main():
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[32, 64], help="pixels")
     parser.add_argument("--batch", type=int, default=32, help="images")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--memory-of", choices=SIDES, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.memory_of:
         step, cpu = make_step(options.memory_of, options.sizes[0], options.batch), torch.device("cpu")
         before = peak_memory(cpu)
@@ -106,4 +107,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)
