@@ -36,14 +36,12 @@ class ChainBackbone(MobileNetV3Features, Backbone):
     """
 
     head_parts = ("conv_head.", "classifier.")
+    __constants__ = ["channels", "strides"]  # for torch.jit.script, which cannot read their types
 
-    @property
-    def channels(self) -> tuple[int, ...]:
-        return tuple(self.feature_info.channels())
-
-    @property
-    def strides(self) -> tuple[int, ...]:
-        return tuple(self.feature_info.reduction())
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
+        self.channels = tuple(self.feature_info.channels())
+        self.strides = tuple(self.feature_info.reduction())
 
     def features(self, x: Tensor) -> list[Tensor]:
         return self(x)
