@@ -236,12 +236,12 @@ def test_stages_have_the_sizes_that_the_layout_says(size):
     layout = ChainLayout(depth=1, image_size=size)
     state = Stem(3)(torch.zeros(2, 3, size, size))
     assert tuple(state[0].shape[1:]) == (*layout.stage_output(0), layout.resolution(0))
-    heads = dict(zip(HEAD_STAGES, make_heads(layout), strict=True))
+    heads = make_heads(layout)
     for stage, blocks in zip(SEARCHED, make_evaluation_stages(layout, parse_architecture(ONE_BLOCK)), strict=True):
         state = blocks[0](state)
         assert tuple(state[0].shape[1:]) == (*layout.stage_output(stage), layout.resolution(stage))
-        if stage in heads:
-            assert heads.pop(stage)(state[0]).shape == (2, layout.n_classes)
+        if stage in HEAD_STAGES:
+            assert heads.pop(stage - 1)(state[0]).shape == (2, layout.n_classes)
     assert not heads
 
 

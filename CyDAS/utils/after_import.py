@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from collections.abc import Callable
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -26,10 +27,10 @@ class _Follower(MetaPathFinder):
             spec.loader.exec_module = self._following(spec.loader.exec_module)
         return spec
 
-    def _following(self, execute):
+    def _following(self, execute: Callable[[ModuleType], None]) -> Callable[[ModuleType], None]:
         def exec_module(module: ModuleType) -> None:
             execute(module)
-            sys.meta_path.remove(self)
+            sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not self]
             importlib.import_module(self._follower)
 
         return exec_module

@@ -94,9 +94,11 @@ class Classifier(nn.Module):
         return self.classifier(self.dropout(hidden.flatten(1)))
 
 
-def make_heads(layout: ChainLayout) -> tuple[DistillationHead, ...]:
-    """The distillation heads, shared by both networks, behind :data:`HEAD_STAGES`."""
-    return tuple(DistillationHead(*layout.stage_output(stage), layout.n_classes) for stage in HEAD_STAGES)
+def make_heads(layout: ChainLayout) -> dict[int, DistillationHead]:
+    """The distillation heads, shared by both networks, each by the list index of the stage that it is behind."""
+    return {
+        stage - SEARCHED.start: DistillationHead(*layout.stage_output(stage), layout.n_classes) for stage in HEAD_STAGES
+    }
 
 
 def make_evaluation_stages(layout: ChainLayout, architecture: Architecture) -> nn.ModuleList:
