@@ -2,9 +2,15 @@
 
 import os
 
+from CyDAS.utils.after_import import import_after
+
 __version__ = "0.1.0"
 
 # How long a thread of OpenMP spins before it sleeps, unless the user said so; read when torch is first imported.
 # By default it spins so long that one more busy program on the same cores slows a step down a hundredfold.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+# timm.create_model("cdarts_a") works wherever both are imported. timm itself takes seconds to import, and most programs
+# here do not need it; it has no list of plug-ins that it would look into by itself.
+import_after("timm", "CyDAS.models.chain.registry")

@@ -31,6 +31,15 @@ START, OPENING, METERS = (f"CyDAS/runs/{name}.py" for name in ("start", "opening
 DISTRIBUTED = "CyDAS/utils/distributed.py"
 DARTS, NATS_SPACE, PENALTY = (f"CyDAS/spaces/{name}.py" for name in ("darts", "nats", "penalty"))
 SEARCH_PROGRAM, RETRAIN_PROGRAM = "CyDAS/search.py", "CyDAS/retrain.py"
+CHAIN_ARCHITECTURE, CHAIN_NETWORK, CHAIN_SUPERNET, CHAIN_ALPHAS, CHAIN_CHOICE, CHAIN_COST = (
+    f"CyDAS/models/chain/{name}.py"
+    for name in ("architecture", "network", "supernet", "alphas", "choice", "cost_constraint")
+)
+CHAIN_FOUND, CHAIN_SEARCH = "tests/test_chain_networks.py", "tests/test_chain_search.py"
+CHAIN_REFERENCE = "tests/test_equivalence.py::test_chain_training tests/test_equivalence.py::test_chain_features"
+CHAIN_SIZES = f"{CHAIN_FOUND}::test_every_network_has_the_reference_size"
+ONE_HOT = f"{CHAIN_SEARCH}::test_one_operation_alone_is_exactly_that_operation"
+SIX = f"{CHAIN_SEARCH}::test_weights_of_kernel_times_expansion_are_exactly_the_six_branches"
 PHASES = f"{METHOD}::test_every_phase_gets_its_data_its_networks_and_its_optimisers"
 EPOCHS = f"{METHOD}::test_every_epoch_of_a_loader_has_a_number_of_its_own"
 TERMS = f"{METHOD}::test_the_terms_of_the_val_loss"
@@ -314,5 +323,41 @@ MUTATIONS = [
              f"{FIGURES}::test_means_weigh_figures_by_their_images_and_start_anew_after_a_report"),
     Mutation("top-1 of the least likely class", TASK, "(best == labels)", "(best != labels)",
              f"{FIGURES}::test_top_1_is_a_percentage"),
+    # -- the chain space
+    Mutation("SE widths not rounded to 8", CHAIN_NETWORK, ", rd_round_fn=round_channels)", ")", CHAIN_SIZES),
+    Mutation("SE with a plain sigmoid", CHAIN_NETWORK, 'gate_layer="hard_sigmoid"', 'gate_layer="sigmoid"',
+             CHAIN_REFERENCE),
+    Mutation("SE with the block's activation", CHAIN_NETWORK, "force_act_layer=nn.ReLU, ", "", CHAIN_REFERENCE),
+    Mutation("chain networks with ReLU", CHAIN_NETWORK, "act_layer=nn.SiLU", "act_layer=nn.ReLU", CHAIN_REFERENCE),
+    Mutation("SE width from the block's input", CHAIN_NETWORK, "se_from_exp=True", "se_from_exp=False", CHAIN_SIZES),
+    Mutation("the head convolution without a bias", CHAIN_NETWORK, "head_bias=True", "head_bias=False", CHAIN_SIZES),
+    Mutation("features of other strides", CHAIN_NETWORK, "FEATURE_INDICES = (1, 2, 3, 4)",
+             "FEATURE_INDICES = (0, 1, 2, 3)", f"{CHAIN_FOUND}::test_features_have_the_reference_shapes"),
+    Mutation("later blocks with a stride", CHAIN_ARCHITECTURE, "STRIDES[stage] if first else 1", "STRIDES[stage]",
+             CHAIN_SIZES),
+    Mutation("single blocks as listed", CHAIN_ARCHITECTURE, "stage in TEMPLATES and len(blocks) == 1", "False",
+             CHAIN_SIZES),
+    Mutation("first blocks may be identities", CHAIN_ARCHITECTURE, "operation == IDENTITY and block == 0", "False",
+             f"{CHAIN_FOUND}::test_a_wrong_stage_is_one_line_that_names_it"),
+    Mutation("kernels off the middle", CHAIN_SUPERNET, "[(largest - size) // 2] * 4",
+             "[0, largest - size, 0, largest - size]", ONE_HOT),
+    Mutation("expansions weighed by one kernel share", CHAIN_SUPERNET, "p[:, 1] / p[:, 1].sum()",
+             "p[:, 0] / p[:, 0].sum()", ONE_HOT),
+    Mutation("the wide gate for both expansions", CHAIN_SUPERNET, "_gate(self.se[0], mean[:, : self.narrow])",
+             "_gate(self.se[1], mean)[:, : self.narrow]", f"{ONE_HOT} {SIX}"),
+    Mutation("the identity's share is not taken from the block", CHAIN_SUPERNET, "x + used.to(y.dtype) * y", "x + y",
+             ONE_HOT),
+    Mutation("operations not scaled to what the identity leaves", CHAIN_SUPERNET,
+             " / used.clamp_min(torch.finfo(weights.dtype).tiny)", "", f"{ONE_HOT} {SIX}"),
+    Mutation("first blocks may be left out in the search", CHAIN_ALPHAS, "mask[0, IDENTITY] = True", "pass",
+             f"{CHAIN_SEARCH}::test_alphas_move_and_a_first_block_cannot_be_left_out"),
+    Mutation("the window's upper end is not kept", CHAIN_CHOICE,
+             "if window[0] <= table.of(architecture) <= window[1]:", "if window[0] <= table.of(architecture):",
+             f"{CHAIN_SEARCH}::test_within_a_window_the_most_probable_architecture_is_found"),
+    Mutation("the window's lower end is not kept", CHAIN_CHOICE,
+             "if window[0] <= table.of(architecture) <= window[1]:", "if table.of(architecture) <= window[1]:",
+             f"{CHAIN_SEARCH}::test_within_a_window_the_most_probable_architecture_is_found"),
+    Mutation("the cost's multiplier does not adapt", CHAIN_COST, "self.multiplier += self.rate", "self.multiplier += 0",
+             f"{CHAIN_SEARCH}::test_the_cost_comes_to_the_target_whatever_the_loss_pulls_at"),
 ]
 # fmt: on

@@ -68,6 +68,7 @@ def run_tests(folder: Path, tests: Sequence[str], seconds: float) -> tuple[str, 
     shared = ROOT.parent / "shared"
     environment = {
         "CYDAS_FIXTURES": str(shared / "fixtures/equivalence.pt"),
+        "CYDAS_CHAIN_FIXTURES": str(shared / "fixtures/chain_fixtures.pt"),
         "CYDAS_SPEC": str(shared / "spec"),
         **os.environ,
         "PYTHONPATH": str(folder),

@@ -1,5 +1,6 @@
 """Fixtures of the tests: where reference values and real data lie, and what to say where they do not."""
 
+import json
 import os
 from pathlib import Path
 
@@ -9,17 +10,25 @@ from CyDAS.utils import lost
 
 ROOT = Path(__file__).resolve().parents[1]
 FIXTURES = Path(os.environ.get("CYDAS_FIXTURES", ROOT.parent / "shared/fixtures/equivalence.pt"))
+CHAIN_FIXTURES = Path(os.environ.get("CYDAS_CHAIN_FIXTURES", ROOT.parent / "shared/fixtures/chain_fixtures.pt"))
 SPEC = Path(os.environ.get("CYDAS_SPEC", ROOT.parent / "shared/spec"))
+
+
+def reference_counts(name):
+    path = SPEC / name
+    if not path.exists():
+        pytest.skip(f"reference counts are not at {path} (set CYDAS_SPEC)")
+    return json.loads(path.read_text())
 
 
 @pytest.fixture(scope="session")
 def golden():
-    import json
+    return reference_counts("golden.json")
 
-    path = SPEC / "golden.json"
-    if not path.exists():
-        pytest.skip(f"reference counts are not at {path} (set CYDAS_SPEC)")
-    return json.loads(path.read_text())
+
+@pytest.fixture(scope="session")
+def chain_golden():
+    return reference_counts("chain_golden.json")
 
 
 @pytest.fixture(autouse=True)

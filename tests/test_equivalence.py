@@ -1,8 +1,9 @@
-"""Every entry of the fixture file of a trusted implementation, by its kind and configuration, in float64.
+"""Every entry of the fixture files of a trusted implementation, by its kind and configuration, in float64.
 
-The file is named by the environment variable CYDAS_FIXTURES. Outputs and gradients must agree to 1e-8, parameters
-after two whole search steps to 1e-6. A kind of entry that no test here knows is a failure. The plain networks that
-CyDAS's speed is compared with must agree as well.
+The files are named by the environment variables CYDAS_FIXTURES and CYDAS_CHAIN_FIXTURES. Outputs and gradients must
+agree to 1e-8, parameters after two whole search steps to 1e-6. A kind of entry that no test here knows is a failure;
+of the chain file, the entries of networks are tested here. The plain networks that CyDAS's speed is compared with must
+agree as well.
 """
 
 import os
@@ -11,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from conftest import FIXTURES
+from conftest import CHAIN_FIXTURES, FIXTURES
 
 from benchmarks import plain
 from CyDAS.config import SearchConfig
@@ -22,6 +23,8 @@ from CyDAS.models.cells.genotype import discretise, parse_genotype
 from CyDAS.models.cells.layout import Layout
 from CyDAS.models.cells.nasnet import RetrainNetwork
 from CyDAS.models.cells.operations import OPERATIONS, SepConv, make_operation
+from CyDAS.models.chain.architecture import parse_architecture as parse_chain
+from CyDAS.models.chain.network import chain_network
 from CyDAS.models.heads import AuxiliaryHead, DistillationHead
 from CyDAS.models.nats.architecture import EDGE_NAMES
 from CyDAS.models.nats.architecture import OPERATIONS as NATS_OPERATIONS
@@ -33,6 +36,7 @@ from CyDAS.tasks.classification import classification_loss
 ENTRIES = torch.load(FIXTURES, map_location="cpu", weights_only=True) if FIXTURES.exists() else {}
 #: Where everything is computed; ``benchmarks/gpu.py`` names another one.
 DEVICE = torch.device(os.environ.get("CYDAS_TEST_DEVICE", "cpu"))
+CHAIN_ENTRIES = torch.load(CHAIN_FIXTURES, map_location="cpu", weights_only=True) if CHAIN_FIXTURES.exists() else {}
 LAYOUT_FIELDS = Layout.__dataclass_fields__
 NATS_LAYOUT_FIELDS = NatsLayout.__dataclass_fields__
 
@@ -53,10 +57,10 @@ def networks(request):
     return Networks(DartsSpace, CyclicSearch, RetrainNetwork, NatsSpace)
 
 
-def entries(*kinds):
+def entries(*kinds, of=ENTRIES, where=f"{FIXTURES} (set CYDAS_FIXTURES)"):
     """The entries of these kinds as test parameters; one that skips with a clear word where there is no file."""
-    names = [name for name in ENTRIES if name.split("/")[0] in kinds]
-    missing = pytest.mark.skip(reason=f"no entries of kind {kinds[0]} in {FIXTURES} (set CYDAS_FIXTURES)")
+    names = [name for name in of if name.split("/")[0] in kinds]
+    missing = pytest.mark.skip(reason=f"no entries of kind {kinds[0]} in {where}")
     return pytest.mark.parametrize("name", names or [pytest.param(None, marks=missing)])
 
 
@@ -64,6 +68,8 @@ def double(value):
     """In float64, where it is computed."""
     if isinstance(value, torch.Tensor):
         return value.to(DEVICE, torch.float64) if value.is_floating_point() else value.to(DEVICE)
+    if isinstance(value, list):
+        return [double(item) for item in value]
     return {key: double(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
@@ -352,3 +358,58 @@ def test_retrain_network(name, networks):
     assert_close(loss, entry["loss_ls0.1_aux0.4"], "loss")
     norm = torch.stack([p.grad.norm() for p in network.parameters() if p.grad is not None]).norm()
     assert float(norm) == pytest.approx(float(entry["grad_norm_total"]), rel=1e-8)
+
+
+def make_chain(entry, features_only):
+    """The network of a chain entry with its weights, in float64; its list says what was really built."""
+    config = entry["config"]
+    known = ("c_last", "num_classes", "num_features", "drop_rate", "drop_path_rate")
+    options = {key: config[key] for key in known if key in config and not (features_only and key.startswith("num_"))}
+    architecture = parse_chain(config.get("resolved", config["arch"]))
+    options["in_chans"] = entry["x"].shape[1]
+    network = chain_network(architecture, features_only=features_only, **options).double()
+    network.load_state_dict(entry["state_dict"])
+    return network
+
+
+def assert_near(actual, expected, what, tolerance=1e-8):
+    """To ``tolerance``, relative to the largest expected value where that is above 1."""
+    expected = torch.as_tensor(expected, dtype=torch.float64)
+    scale = max(1.0, expected.abs().max().item())
+    torch.testing.assert_close(actual.detach(), expected, rtol=0, atol=tolerance * scale, msg=lambda m: f"{what}: {m}")
+
+
+chain_entries = entries("net", of=CHAIN_ENTRIES, where=f"{CHAIN_FIXTURES} (set CYDAS_CHAIN_FIXTURES)")
+
+
+@chain_entries
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_chain_features(name, mode):
+    entry = double(CHAIN_ENTRIES[name])
+    features = make_chain(entry, features_only=True).train(mode == "train").features(entry["x"])
+    for stride, actual, expected in zip((4, 8, 16, 32), features, entry[f"features_{mode}"], strict=True):
+        assert_near(actual, expected, f"{name} {mode} stride {stride}")
+
+
+@chain_entries
+def test_chain_training(name):
+    """Logits, the loss's gradients and the running statistics; of a backbone alone, those of its features."""
+    entry = double(CHAIN_ENTRIES[name])
+    network = make_chain(entry, features_only="out_eval" not in entry)
+    if "out_eval" in entry:
+        assert_near(network.eval()(entry["x"]), entry["out_eval"], "eval logits")
+        logits = network.train()(entry["x"])
+        assert_near(logits, entry["out_train"], "train logits")
+        loss = classification_loss(logits, entry["y"])
+    else:
+        loss = sum((feature**2).mean() for feature in network.train()(entry["x"]))
+    loss.backward()
+    assert_near(loss, entry["loss"], "loss")
+    parameters, buffers = dict(network.named_parameters()), dict(network.named_buffers())
+    assert set(entry["grad_norm"]) == set(parameters)
+    for key, expected in entry["grad_norm"].items():  # 1e-7: the backward constant of PyTorch's hard sigmoid is float32
+        assert_near(parameters[key].grad.norm(), expected, key, tolerance=1e-7)
+    for key, expected in entry["grad"].items():
+        assert_near(parameters[key].grad, expected, key, tolerance=1e-7)
+    for key, expected in entry.get("bn_after", {}).items():
+        assert_near(buffers[key], expected, key)

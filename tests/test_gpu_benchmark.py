@@ -18,6 +18,19 @@ from tests.conftest import FIXTURES
 CPU = torch.device("cpu")
 
 
+@pytest.fixture(autouse=True)
+def settings_of_pytorch(monkeypatch):
+    """A part is meant for a process of its own, and leaves them as it likes."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    precision, threads = torch.get_float32_matmul_precision(), torch.get_num_threads()
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.set_float32_matmul_precision(precision)
+    torch.set_num_threads(threads)
+
+
 @pytest.mark.parametrize("part", gpu.PARTS)
 def test_every_part_holds(part):
     if part == "reference" and not FIXTURES.exists():

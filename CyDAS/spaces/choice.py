@@ -8,13 +8,14 @@ from typing import Any
 
 from CyDAS.config import CommonConfig
 from CyDAS.data import LabelledImages
+from CyDAS.spaces.chain import ChainSpace
 from CyDAS.spaces.darts import DartsSpace
 from CyDAS.spaces.files import read_entries
 from CyDAS.spaces.nats import NatsSpace
 from CyDAS.utils.errors import CydasError
 
 #: The values of ``--space``.
-SPACES = {"darts": DartsSpace, "nats": NatsSpace}
+SPACES = {"darts": DartsSpace, "nats": NatsSpace, "chain": ChainSpace}
 
 
 def make_space(config: CommonConfig, data: LabelledImages) -> DartsSpace | NatsSpace:

@@ -1,4 +1,4 @@
-"""Pictures of cells."""
+"""Pictures of architectures."""
 
 import logging
 from collections.abc import Sequence
@@ -15,10 +15,8 @@ _dot_is_missing = False
 def draw_graph(path: Path, edges: Sequence[tuple[str, str, str]], inputs: Sequence[str], output: str) -> Path:
     """Write ``path``.png from (from, to, label) edges, and its source ``path``.gv beside it. Returns the former.
 
-    Where the ``dot`` program is missing, the source alone is kept and returned; one warning says so. Raises
-    :class:`CydasError` where the files cannot be written.
+    As :func:`render` does it.
     """
-    global _dot_is_missing
     graph = graphviz.Digraph(format="png", graph_attr={"rankdir": "LR"}, edge_attr={"fontsize": "18"})
     graph.attr("node", style="filled", shape="box", fontsize="18", fillcolor="lightblue")
     for name in inputs:
@@ -26,6 +24,16 @@ def draw_graph(path: Path, edges: Sequence[tuple[str, str, str]], inputs: Sequen
     graph.node(output, fillcolor="palegoldenrod")
     for start, end, label in edges:
         graph.edge(start, end, label=label)
+    return render(graph, path)
+
+
+def render(graph: graphviz.Digraph, path: Path) -> Path:
+    """Write ``path``.png, and its source ``path``.gv beside it. Returns the former.
+
+    Where the ``dot`` program is missing, the source alone is kept and returned; one warning says so. Raises
+    :class:`CydasError` where the files cannot be written.
+    """
+    global _dot_is_missing
     source = path.with_name(path.name + ".gv")
     try:
         source.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from torch import nn
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from thop import profile
-    from thop.vision.basic_hooks import count_linear
+    from thop.vision.basic_hooks import count_convNd, count_linear
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -28,7 +28,10 @@ def count_macs(network: nn.Module, input_shape: tuple[int, int, int]) -> int:
     network = copy.deepcopy(network).to("meta").eval()
     uncounted = (nn.BatchNorm2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.MaxPool2d, nn.ReLU)
     rules = {kind: lambda module, inputs, output: None for kind in uncounted}
-    rules |= {type(m): count_linear for m in network.modules() if isinstance(m, nn.Linear)}  # kinds of them, too
+    for module in network.modules():  # thop knows PyTorch's own classes alone, not those that are derived from them
+        for kind, rule in ((nn.Conv2d, count_convNd), (nn.Linear, count_linear)):
+            if isinstance(module, kind):
+                rules[type(module)] = rule
     macs, _ = profile(network, inputs=(torch.zeros(1, *input_shape, device="meta"),), custom_ops=rules, verbose=False)
     return int(macs)
 

@@ -1,0 +1,55 @@
+"""The architecture parameters of the chain space, what they weigh and what they prefer."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from CyDAS.models.chain.architecture import IDENTITY, OPERATIONS, SEARCHED, Architecture
+
+#: Columns of alpha: the operations, then the identity.
+COLUMNS = len(OPERATIONS) + 1
+
+
+class ArchitectureParameters(nn.ParameterList):
+    """One alpha a stage with a choice, [blocks, 7]; the identity, the last column, is not for a stage's first block."""
+
+    def __init__(self, depth: int):
+        super().__init__(nn.Parameter(1e-3 * torch.randn(depth, COLUMNS)) for _ in SEARCHED)
+
+    def mixtures(self) -> list[Tensor]:
+        """``softmax(alpha)`` of each stage, 0 where there is no choice. In float32 at least, also under autocast."""
+        return [alpha.masked_fill(_no_choice(alpha), float("-inf")).softmax(dim=-1) for alpha in self]
+
+
+def _no_choice(alpha: Tensor) -> Tensor:
+    mask = torch.zeros_like(alpha, dtype=torch.bool)
+    mask[0, IDENTITY] = True
+    return mask
+
+
+@torch.no_grad()
+def preferred(mixtures: Sequence[Tensor]) -> Architecture:
+    """Each block's most probable operation or identity. ``mixtures``: [blocks, 7] for each stage with a choice."""
+    return from_columns([mixture.argmax(dim=-1).tolist() for mixture in mixtures])
+
+
+def from_columns(stages: Sequence[Sequence[int]]) -> Architecture:
+    """The architecture of each stage's blocks' columns; identities are left out."""
+    chosen = (tuple(column for column in stage if column != len(OPERATIONS)) for stage in stages)
+    return Architecture(((0,), *chosen, (0,)))
+
+
+def one_hot(architecture: Architecture, depth: int) -> list[Tensor]:
+    """The mixtures that are an architecture: [depth, 7] for each stage with a choice; blocks it lacks are identities.
+
+    Raises ``ValueError`` where a stage has more blocks than ``depth``.
+    """
+    mixtures = [torch.zeros(depth, COLUMNS) for _ in SEARCHED]
+    for mixture, stage in zip(mixtures, SEARCHED, strict=True):
+        operations = architecture.stages[stage]
+        if len(operations) > depth:
+            raise ValueError(f"stage {stage} has {len(operations)} blocks, the networks of this layout have {depth}")
+        columns = [*operations, *[IDENTITY] * (depth - len(operations))]
+        mixture[torch.arange(depth), columns] = 1.0
+    return mixtures

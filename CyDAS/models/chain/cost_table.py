@@ -1,0 +1,75 @@
+"""What a chain costs, from a table computed once: expected under a mixture, of an architecture, and its range."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from CyDAS.models.chain.alphas import one_hot
+from CyDAS.models.chain.architecture import OPERATIONS, SEARCHED, Architecture
+from CyDAS.models.chain.blocks import Classifier, Stem, make_operation
+from CyDAS.models.chain.layout import ChainLayout
+from CyDAS.utils.errors import CydasError
+from CyDAS.utils.profile import count_macs
+
+#: Counts a module's cost for one image or state of [C, H, W]: MACs, or the FLOPs of the published tables.
+Counter = Callable[[nn.Module, tuple[int, int, int]], int]
+
+
+class CostTable:
+    """The cost of every block, of one image, at the layout's resolution; multiply-accumulates unless counted otherwise.
+
+    A block's cost depends on its stage and on whether it is the first one, not on the blocks around it: sums of the
+    table are what ``count`` says of the whole network, exactly (float64 holds whole numbers up to 2**53).
+    """
+
+    def __init__(self, layout: ChainLayout, count: Counter = count_macs):
+        self.depth = layout.depth
+        with torch.device("meta"):
+            stem, classifier = Stem(layout.input_channels), Classifier(layout)
+        image, state = (layout.input_channels, layout.image_size), layout.stage_output(SEARCHED[-1])
+        #: Of stem, stages 0 and 6 and head, which are in every network.
+        self.fixed = count(stem, _square(*image)) + count(classifier, _square(*state))
+        #: One [blocks, 7] a stage with a choice: the operations, then the identity, which costs nothing.
+        self.stages = [_stage_costs(layout, stage, count) for stage in SEARCHED]
+
+    def expected(self, mixtures: Sequence[Tensor]) -> Tensor:
+        """The cost expected under ``mixtures``, [blocks, 7] for each stage: a scalar, to be differentiated by them."""
+        pairs = zip(self.stages, mixtures, strict=True)
+        return self.fixed + sum((table.to(mixture.device) * mixture.double()).sum() for table, mixture in pairs)
+
+    def of(self, architecture: Architecture) -> int:
+        """The cost of an architecture. Raises ``ValueError`` for one that is deeper than the layout."""
+        return int(self.expected(one_hot(architecture, self.depth)))
+
+    @property
+    def range(self) -> tuple[int, int]:
+        """The least and the most that a network of the search can cost."""
+        lowest = sum(float(table[0, :-1].min()) for table in self.stages)
+        highest = sum(float(table[:, :-1].max(dim=1).values.sum()) for table in self.stages)
+        return self.fixed + int(lowest), self.fixed + int(highest)
+
+    def check_target(self, target: float) -> None:
+        """Raise :class:`CydasError` for a target that no network of the space has, with those that there are."""
+        lowest, highest = self.range
+        if not lowest <= target <= highest:
+            raise CydasError(
+                f"no network of this space costs {target / 1e6:g} M: they cost {lowest / 1e6:.1f} M to "
+                f"{highest / 1e6:.1f} M at this image size and with {self.depth} blocks a stage"
+            )
+
+
+def _square(channels: int, size: int) -> tuple[int, int, int]:
+    return channels, size, size
+
+
+def _stage_costs(layout: ChainLayout, stage: int, count: Counter) -> Tensor:
+    """[blocks, 7] in float64: the operations, then the identity. All later blocks cost the same."""
+    rows = []
+    for index in range(min(layout.depth, 2)):
+        shape, size = layout.block(stage, index), layout.resolution(stage if index else stage - 1)
+        with torch.device("meta"):
+            blocks = [make_operation(shape, operation) for operation in range(len(OPERATIONS))]
+        rows.append([*(count(block, _square(shape.c_in, size)) for block in blocks), 0])
+    rows += rows[1:] * max(0, layout.depth - 2)
+    return torch.tensor(rows, dtype=torch.float64)

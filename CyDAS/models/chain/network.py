@@ -1,0 +1,88 @@
+"""Networks of chain architectures: timm's MobileNetV3 with the arguments that make it the published network.
+
+State dicts have the published layout. timm's defaults for this class are another network in four places: the
+activation is SiLU, squeeze-and-excitation has ReLU inside and a hard sigmoid as its gate, and its widths are rounded
+to multiples of 8.
+"""
+
+from functools import partial
+from typing import Any
+
+from timm.models._builder import build_model_with_cfg, pretrained_cfg_for_features
+from timm.models._efficientnet_blocks import SqueezeExcite
+from timm.models._efficientnet_builder import decode_arch_def, resolve_bn_args, round_channels
+from timm.models.mobilenetv3 import MobileNetV3, MobileNetV3Features
+from torch import Tensor, nn
+
+from CyDAS.models.backbone import Backbone
+from CyDAS.models.chain.architecture import STEM_WIDTH, Architecture, block_strings
+
+#: Channels before the last layer, unless ``num_features`` says others.
+HEAD_WIDTH = 1280
+#: Where timm keeps the features of strides 4, 8, 16 and 32; its index 0 is stage 0, at stride 2.
+FEATURE_INDICES = (1, 2, 3, 4)
+#: Arguments of classifiers that mean nothing to a backbone.
+_CLASSIFIER_ONLY = ("num_classes", "num_features", "head_bias", "head_norm", "global_pool")
+
+
+#: Squeeze-and-excitation of this family: ReLU inside whatever the block has, hard sigmoid, width rounded to 8.
+squeeze_excite = partial(SqueezeExcite, force_act_layer=nn.ReLU, gate_layer="hard_sigmoid", rd_round_fn=round_channels)
+
+
+class ChainBackbone(MobileNetV3Features, Backbone):
+    """A chain without its head: features at strides 4, 8, 16 and 32, for images of any size.
+
+    timm's ``out_indices`` says other strides. The features are what timm's ``features_only`` gives.
+    """
+
+    head_parts = ("conv_head.", "classifier.")
+    __constants__ = ["channels", "strides"]  # for torch.jit.script, which cannot read their types
+
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
+        self.channels = tuple(self.feature_info.channels())
+        self.strides = tuple(self.feature_info.reduction())
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        return self(x)
+
+
+def chain_network(
+    architecture: Architecture,
+    *,
+    c_last: int = 960,
+    features_only: bool = False,
+    variant: str = "cdarts_chain",
+    pretrained: bool = False,
+    **options: Any,
+) -> MobileNetV3 | ChainBackbone:
+    """The network of an architecture, ``[N, C, H, W]`` to logits; with ``features_only`` a :class:`ChainBackbone`.
+
+    ``c_last``: channels of stage 6 (960; 320 in Cream's networks and the segmentation's). ``options``: timm's of
+    MobileNetV3 (``num_classes``, ``in_chans``, ``drop_rate``, ``drop_path_rate``, ...), of its factory
+    (``pretrained_cfg``, ...) and, with ``features_only``, ``out_indices``. ``variant`` is the name that timm looks up
+    the settings of pretrained weights by.
+    """
+    options = {"num_features": HEAD_WIDTH, **options}
+    if features_only:
+        options = {"out_indices": FEATURE_INDICES, **options}
+    batch_norm = partial(nn.BatchNorm2d, **resolve_bn_args(options))
+    network = build_model_with_cfg(
+        ChainBackbone if features_only else MobileNetV3,
+        variant,
+        pretrained,
+        pretrained_strict=not features_only,
+        kwargs_filter=_CLASSIFIER_ONLY if features_only else None,
+        block_args=decode_arch_def(block_strings(architecture, c_last)),
+        stem_size=STEM_WIDTH,
+        head_bias=True,
+        act_layer=nn.SiLU,
+        norm_layer=batch_norm,
+        se_layer=squeeze_excite,
+        se_from_exp=True,
+        round_chs_fn=round_channels,
+        **options,
+    )
+    if features_only:
+        network.default_cfg = pretrained_cfg_for_features(network.default_cfg)
+    return network
