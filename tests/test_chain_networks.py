@@ -12,7 +12,7 @@ import timm
 import torch
 
 import CyDAS
-from CyDAS.models.backbone import CellBackbone
+from CyDAS.models.cells.backbone import CellBackbone
 from CyDAS.models.cells.genotype import random_genotype
 from CyDAS.models.cells.layout import Layout
 from CyDAS.models.cells.nasnet import RetrainNetwork

@@ -146,7 +146,8 @@ def test_optimisers_go_over_between_runs_with_and_without_graphs():
     assert again.alpha.param_groups[0]["capturable"] is False
     (state,) = again.alpha.state.values()
     assert state["step"].device.type == "cpu" and int(state["step"]) == 1
-    again._capturable = True
+    again.alpha.param_groups[0]["capturable"] = True
+    states["alpha"]["param_groups"][0]["capturable"] = False
     again.load_state_dict(states)
     assert again.alpha.param_groups[0]["capturable"] is True
 

@@ -114,9 +114,9 @@ def test_a_search_in_float16_stops_too():
     before = {name: p.detach().clone() for name, p in search.joint.named_parameters()}
     x, y = batch()
     search.guard.load_state_dict({"skipped": LIMIT, "in_a_row": LIMIT - 1})
-    assert search._guarded(search.train_update, x, y) and search.guard.skipped == LIMIT + 1
+    assert search._guarded("train", search.train_update, (x, y)) and search.guard.skipped == LIMIT + 1
     with pytest.raises(CydasError, match="more than 10 steps in a row .*train/loss_search"):
-        search._guarded(search.train_update, x, y)
+        search._guarded("train", search.train_update, (x, y))
     assert all(torch.equal(p, before[name]) for name, p in search.joint.named_parameters())
 
 

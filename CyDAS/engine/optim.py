@@ -133,19 +133,15 @@ class SearchOptimisers:
             joint.parameters_of("evaluation"), config.nasnet_lr, config.w_momentum, config.w_weight_decay
         )
         alphas = joint.parameters_of("alphas")
-        # Adam counts its steps on the device where CUDA graphs replay them, else on the host
-        self._capturable = config.cuda_graphs and alphas[0].is_cuda
         self.alpha = Adam(
             alphas, config.alpha_lr, betas=(0.5, 0.999), weight_decay=config.alpha_weight_decay,
-            capturable=self._capturable,
+            # it counts its steps on the device where CUDA graphs replay them, else on the host
+            capturable=config.cuda_graphs and alphas[0].is_cuda,
         )  # fmt: skip
-
-    def _named(self) -> dict[str, Optimizer]:
-        return {"w": self.w, "nas": self.nas, "alpha": self.alpha}
 
     def learning_rates(self) -> tuple[tuple[str, float], ...]:
         """Each optimiser's name and rate."""
-        return tuple((name, optimiser.param_groups[0]["lr"]) for name, optimiser in self._named().items())
+        return tuple((name, optimiser.param_groups[0]["lr"]) for name, optimiser in vars(self).items())
 
     def set_lr(self, w: float, nas: float) -> None:
         for optimiser, lr in ((self.w, w), (self.nas, nas)):
@@ -153,16 +149,16 @@ class SearchOptimisers:
                 group["lr"] = lr
 
     def state_dict(self) -> dict[str, dict]:
-        return {name: optimiser.state_dict() for name, optimiser in self._named().items()}
+        return {name: optimiser.state_dict() for name, optimiser in vars(self).items()}
 
     def load_state_dict(self, states: dict[str, dict]) -> None:
         """Go back to saved states, whether or not CUDA graphs were used where they were saved."""
-        for name, optimiser in self._named().items():
+        capturable = self.alpha.param_groups[0]["capturable"]
+        for name, optimiser in vars(self).items():
             optimiser.load_state_dict(states[name])
-        (group,) = self.alpha.param_groups
-        group["capturable"] = self._capturable
+        self.alpha.param_groups[0]["capturable"] = capturable
         for parameter, state in self.alpha.state.items():
-            state["step"] = state["step"].to(parameter.device if self._capturable else "cpu")
+            state["step"] = state["step"].to(parameter.device if capturable else "cpu")
 
 
 def scale_learning_rates(config: TrainingConfig, processes: int) -> list[str]:

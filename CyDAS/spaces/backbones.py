@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from CyDAS.models.backbone import Backbone, CellBackbone, NatsBackbone
+from CyDAS.models.backbone import Backbone
+from CyDAS.models.cells.backbone import CellBackbone
 from CyDAS.models.cells.layout import Layout
+from CyDAS.models.nats.backbone import NatsBackbone
 from CyDAS.runs.checkpoint import load_checkpoint
 from CyDAS.runs.weights import find_weights, load_weights
 
