@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import signal
 from types import SimpleNamespace
 
 import pytest
@@ -21,11 +23,12 @@ from CyDAS.models.cells.nasnet import DropPath, RetrainNetwork
 from CyDAS.models.heads import RetrainOutput
 from CyDAS.models.native import tensors
 from CyDAS.runs.checkpoint import load_checkpoint
-from CyDAS.runs.keeper import Keeper
+from CyDAS.runs.keeper import SIGNALS, Keeper
 from CyDAS.runs.opening import Run
 from CyDAS.tasks.classification import Accuracy, Classification, classification_loss, mixup
 from CyDAS.utils.distributed import Process
 from CyDAS.utils.errors import CydasError
+from CyDAS.utils.lost import LostProcess
 from tests.spies import (
     CPU,
     ONE,
@@ -447,6 +450,25 @@ def test_a_first_step_is_that_of_the_whole_program(tmp_path):
     assert (step.options["lr"], step.options["nesterov"]) == (0.3, True)
     norm = torch.stack([g.norm() for g in step.gradients if g is not None]).norm()
     assert float(norm) == pytest.approx(0.05, rel=1e-3)
+
+
+@pytest.mark.parametrize(("launcher", "error", "ignored"), [
+    (True, LostProcess("gone"), True), (True, CydasError("other"), False), (False, LostProcess("gone"), False),
+])  # fmt: skip
+def test_who_has_lost_another_process_is_not_stopped_before_it_has_said_so(
+    tmp_path, monkeypatch, launcher, error, ignored
+):
+    """torchrun tells all to end as soon as one has."""
+    monkeypatch.setattr(os, "environ", {"TORCHELASTIC_RUN_ID": "x"} if launcher else {})
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    keeper = Keeper(tmp_path / "checkpoint", 1.0, ONE, Lines(), keep=False, again=[])
+    try:
+        with pytest.raises(CydasError), keeper:
+            raise error
+        assert (signal.getsignal(signal.SIGTERM) is signal.SIG_IGN) == ignored
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_what_is_not_finite_is_not_saved(tmp_path):

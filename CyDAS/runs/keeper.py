@@ -14,6 +14,7 @@ from CyDAS.runs.checkpoint import save_checkpoint
 from CyDAS.runs.logs import RunLog
 from CyDAS.utils.distributed import Process, any_of, gather, is_distributed
 from CyDAS.utils.errors import CydasError, Stopped
+from CyDAS.utils.lost import LostProcess
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 #: Several processes agree on what to do every so many steps only: it costs a message.
@@ -49,8 +50,10 @@ class Keeper:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        # who has lost another process ends anyway, and has to say so: torchrun's signal may come before that
+        speaks = isinstance(error, LostProcess) and "TORCHELASTIC_RUN_ID" in os.environ
         for number, handler in self._handlers.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if speaks else handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
