@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -51,9 +52,8 @@ BREAKS = {
     "loading": lambda patch: patch.setattr(augment, "batch_cutout", lambda images, *_: images + torch.rand(())),
     "lower_precision": lambda patch: patch.setattr(gpu_checks, "BY_NORM", {"bf16": 1e-6}),
     "resume": lambda patch: patch.setattr(SearchOptimisers, "load_state_dict", lambda self, states: None),
-    "reference": lambda patch: patch.setenv("CYDAS_FIXTURES", "/nowhere"),
     "processes": lambda patch: patch.setattr(gpu_checks, "_messages", end),
-    "no_waiting": lambda patch: patch.setattr(gpu_checks, "ROOT", FIXTURES.parent / "nowhere"),
+    **dict.fromkeys(("reference", "no_waiting"), lambda patch: patch.setattr(gpu_checks, "ROOT", Path("nowhere"))),
     "ceilings": lambda patch: patch.setattr(torch, "mm", None),
     **dict.fromkeys(("nats", "search"), lambda patch: patch.setattr(CyclicSearch, "train_update", None)),
     **dict.fromkeys(("retrain", "evaluation"), lambda patch: patch.setattr(gpu_times, "Precision", None)),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -175,14 +176,19 @@ def test_an_earlier_run_is_not_touched_without_a_word(finished):
     assert (finished / "search/first/genotype.json").read_bytes() == before
 
 
-def test_a_checkpoint_from_before_a_flag_existed_goes_on(tmp_path):
-    run = run_search(tmp_path, "old")
+def copy_of_finished(finished, folder):
+    """The finished search, in a folder of the test's own."""
+    return Path(shutil.copytree(finished / "search/first", folder / "search/first"))
+
+
+def test_a_checkpoint_from_before_a_flag_existed_goes_on(finished, tmp_path):
+    run = copy_of_finished(finished, tmp_path)
     checkpoint = load_checkpoint(run / "search_resume.pth.tar")
     del checkpoint["about"]["config"]["method"]
     save_checkpoint(run / "search_resume.pth.tar", checkpoint)
-    run_search(tmp_path, "old", "--resume")
+    run_search(tmp_path, "first", "--resume")
     with pytest.raises(CydasError, match="--method was cdarts, is darts"):
-        run_search(tmp_path, "old", "--resume", "--method", "darts")
+        run_search(tmp_path, "first", "--resume", "--method", "darts")
 
 
 def test_overwrite_deletes_runs_only(finished, tmp_path):
@@ -382,10 +388,9 @@ def test_a_dry_run_says_what_the_run_will_need_and_writes_nothing(tmp_path, caps
     assert not list(tmp_path.iterdir())
 
 
-def test_resume_or_start_starts_and_goes_on(tmp_path, monkeypatch):
+def test_resume_or_start_starts_and_goes_on(finished, tmp_path, monkeypatch):
     from CyDAS.engine.cycle import CyclicSearch
 
-    whole = run_search(tmp_path, "whole")
     original, left = CyclicSearch.train_update, [1]
 
     def cut(self, *batch):
@@ -401,11 +406,11 @@ def test_resume_or_start_starts_and_goes_on(tmp_path, monkeypatch):
             with pytest.raises(KeyboardInterrupt):
                 run_search(tmp_path, "cut", "--resume_or_start")
     run = run_search(tmp_path, "cut", "--resume_or_start")
-    assert last_alphas(run)["alphas"] == last_alphas(whole)["alphas"]
+    assert last_alphas(run)["alphas"] == last_alphas(finished / "search/first")["alphas"]
 
 
-def test_a_restart_goes_on_in_its_own_folder_only(tmp_path, monkeypatch):
-    run_search(tmp_path, "first")
+def test_a_restart_goes_on_in_its_own_folder_only(finished, tmp_path, monkeypatch):
+    copy_of_finished(finished, tmp_path)
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "another launch")
     with pytest.raises(CydasError, match="holds an earlier run"):
