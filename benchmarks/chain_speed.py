@@ -12,6 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -30,6 +31,7 @@ from CyDAS.models.chain.supernet import make_search_stages
 from CyDAS.utils.errors import run_program
 from CyDAS.utils.profile import peak_memory
 
+CPU = torch.device("cpu")
 SIDES = {
     "plain": make_plain_stages,
     "plain, channels last": make_plain_stages,
@@ -54,17 +56,19 @@ class SearchNetwork(nn.Module):
         return self.classifier(state[0])
 
 
-def make_step(side, size, batch):
+def make_step(side, size, batch, device=CPU, autocast=nullcontext):
     """One step of a side as a function, all gradients anew."""
     torch.manual_seed(0)
-    network = SearchNetwork(ChainLayout(n_classes=100, image_size=size), SIDES[side])
-    x, y = torch.randn(batch, 3, size, size), torch.randint(100, (batch,))
+    network = SearchNetwork(ChainLayout(n_classes=100, image_size=size), SIDES[side]).to(device)
+    x, y = torch.randn(batch, 3, size, size, device=device), torch.randint(100, (batch,), device=device)
     if side.endswith("channels last"):
         network, x = network.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
 
     def step():
         network.zero_grad(set_to_none=True)
-        nn.functional.cross_entropy(network(x), y).backward()
+        with autocast():
+            logits = network(x)
+        nn.functional.cross_entropy(logits.float(), y).backward()
 
     return step
 
@@ -89,10 +93,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--memory-of", choices=SIDES, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.memory_of:
-        step, cpu = make_step(options.memory_of, options.sizes[0], options.batch), torch.device("cpu")
-        before = peak_memory(cpu)
+        step = make_step(options.memory_of, options.sizes[0], options.batch)
+        before = peak_memory(CPU)
         step()
-        print(peak_memory(cpu) - before)
+        print(peak_memory(CPU) - before)
         return
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, batch {options.batch}")
     for size in options.sizes:

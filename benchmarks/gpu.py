@@ -1,7 +1,7 @@
 """What holds on a GPU, and how fast it is there: everything in one command of at most ten minutes.
 
     python benchmarks/gpu.py                           # all parts, on the first GPU
-    python benchmarks/gpu.py --only resume times
+    python benchmarks/gpu.py --only resume search
     python benchmarks/gpu.py --device cpu --quick      # the same code at small sizes, without a GPU
 
 Reference values come from the file that CYDAS_FIXTURES names. Every part runs in a process of its own, since one failed
