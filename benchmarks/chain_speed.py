@@ -15,7 +15,8 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
 
 import CyDAS  # noqa: F401  before torch: it says how long waiting threads spin
 
@@ -24,11 +25,13 @@ import torch
 from torch import nn
 
 from benchmarks.plain_chain import make_plain_stages
+from benchmarks.speed import record
 from CyDAS.models.chain.alphas import ArchitectureParameters
 from CyDAS.models.chain.blocks import Classifier, Stem
 from CyDAS.models.chain.layout import ChainLayout
 from CyDAS.models.chain.supernet import make_search_stages
 from CyDAS.utils.errors import run_program
+from CyDAS.utils.files import write_json
 from CyDAS.utils.profile import peak_memory
 
 CPU = torch.device("cpu")
@@ -90,6 +93,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[32, 64], help="pixels")
     parser.add_argument("--batch", type=int, default=32, help="images")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/chain_speed.json")
     parser.add_argument("--memory-of", choices=SIDES, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.memory_of:
@@ -98,7 +102,9 @@ def main(arguments: list[str] | None = None) -> None:
         step()
         print(peak_memory(CPU) - before)
         return
+    about = record() | {"threads": torch.get_num_threads(), "batch": options.batch}
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, batch {options.batch}")
+    found = []
     for size in options.sizes:
         steps = {side: make_step(side, size, options.batch) for side in SIDES}
         times = {side: [] for side in SIDES}
@@ -107,7 +113,10 @@ def main(arguments: list[str] | None = None) -> None:
                 times[side].append(seconds(step))
         for side in SIDES:
             median = statistics.median(times[side][1:])  # the first one warms up
-            print(f"{size} pixels, {side}: {median:.3f} s, {memory(side, size, options.batch):.0f} MB", flush=True)
+            mb = memory(side, size, options.batch)
+            print(f"{size} pixels, {side}: {median:.3f} s, {mb:.0f} MB", flush=True)
+            found.append({"pixels": size, "side": side, "seconds": times[side][1:], "median_seconds": median, "mb": mb})
+        write_json(options.output, about | {"results": found})
 
 
 if __name__ == "__main__":

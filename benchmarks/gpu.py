@@ -13,11 +13,14 @@ import argparse
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
@@ -34,37 +37,51 @@ MISSING = [name for name in REPLACEABLE if importlib.util.find_spec(name) is Non
 
 def stand_in(name: str) -> MagicMock:
     """A package that does nothing, where the real one is missing."""
-    module = MagicMock(name=name)
+    module = MagicMock(name=name, __spec__=ModuleSpec(name, None), __path__=[])
     module.profile.return_value = (0.0, 0.0)  # thop's
     module.ExecutableNotFound, module.CalledProcessError = OSError, subprocess.CalledProcessError  # graphviz's
     return module
 
 
-sys.modules.update({name: stand_in(name) for name in MISSING})
+INNER = ("thop.vision", "thop.vision.basic_hooks")  # what is imported from within them
+sys.modules.update({name: stand_in(name) for name in (*MISSING, *INNER) if name.split(".")[0] in MISSING})
 
 # isort: split
 import torch
 
+from benchmarks import gpu_times
 from benchmarks.gpu_checks import CHECKS
-from benchmarks.gpu_times import TIMES
 from benchmarks.speed import record
 from CyDAS.utils.errors import CydasError, run_program
 from CyDAS.utils.files import write_json
 from CyDAS.utils.numbers import whole_number
 
 #: Every part: (device, quick) to figures. What is checked comes before what is timed.
-PARTS = CHECKS | TIMES
+PARTS = CHECKS | gpu_times.TIMES
+#: Seconds after which a part is ended: none takes the others' time.
+LIMITS = dict.fromkeys(PARTS, 60) | {"reference": 120, "search": 150, "retrain": 120, "chain": 120}
 
 
 def run_part(name: str, device: torch.device, quick: bool) -> dict[str, Any]:
     """One part's figures, or how it failed."""
     start = time.perf_counter()
+    torch.backends.cudnn.allow_tf32 = False
+    torch.set_float32_matmul_precision("highest")
     try:
-        result = {"ok": True, "figures": PARTS[name](device, quick)}
+        figures = PARTS[name](device, quick)
+        failed = list(errors_in(figures))
+        result = {"ok": not failed, "figures": figures} | ({"error": "; ".join(failed)} if failed else {})
     except Exception as error:
         message = f"{type(error).__name__}: {error}".strip()
         result = {"ok": False, "error": message, "trace": traceback.format_exc()[-4000:]}
     return result | {"seconds": round(time.perf_counter() - start, 1)}
+
+
+def errors_in(figures: dict[str, Any]) -> Iterator[str]:
+    """What failed within a part that went on."""
+    for name, value in figures.items():
+        if isinstance(value, dict):
+            yield from ([f"{name}: {value['error']}"] if "error" in value else errors_in(value))
 
 
 def run_apart(name: str, options: argparse.Namespace, seconds: float) -> dict[str, Any]:
@@ -73,14 +90,19 @@ def run_apart(name: str, options: argparse.Namespace, seconds: float) -> dict[st
         file = Path(folder) / "result.json"
         command = [sys.executable, __file__, "--device", options.device, "--part", name, "--output", str(file)]
         command += ["--quick"] if options.quick else []
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, **pipes)
+        seconds, problem = max(min(seconds, LIMITS[name]), 1), None
         try:
-            ended = subprocess.run(command, timeout=max(seconds, 1), cwd=ROOT, capture_output=True, text=True)
+            lines = [line for line in process.communicate(timeout=seconds)[0].splitlines() if line.strip()]
+            if process.returncode:
+                problem = f"ended with code {process.returncode}: {(lines or ['silently'])[-1][:300]}"
         except subprocess.TimeoutExpired:
-            return {"ok": False, "error": f"not ended after {seconds:.0f} s", "seconds": round(seconds, 1)}
-        if file.exists():
-            return json.loads(file.read_text())
-        lines = [line for line in (ended.stderr + ended.stdout).splitlines() if line.strip()]
-        return {"ok": False, "error": f"ended with code {ended.returncode}: {(lines or ['silently'])[-1][:300]}"}
+            os.killpg(process.pid, signal.SIGKILL)  # with the processes that it has started
+            process.communicate()
+            problem = f"not ended after {seconds:.0f} s"
+        found = json.loads(file.read_text()) if file.exists() else {}
+        return found | ({"ok": False, "error": problem, "seconds": round(seconds, 1)} if problem or not found else {})
 
 
 def say(name: str, result: dict[str, Any]) -> None:
@@ -125,6 +147,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
     device = torch.device(options.device, 0) if options.device == "cuda" else torch.device("cpu")
     if options.part:
+        gpu_times.note = lambda figures: write_json(options.output, {"ok": False, "figures": figures})
         write_json(options.output, run_part(options.part, device, options.quick))
         return
     if MISSING:

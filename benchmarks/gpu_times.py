@@ -55,6 +55,12 @@ COMPILED = (Mode("compile", compile="default"), Mode("compile, CUDA graphs", com
 
 Step = Callable[[], object]
 
+#: Measurements of this process that have ended, and who is told of all after every mode, should the part not end.
+so_far: dict[str, Any] = {}
+
+
+def note(figures: dict[str, Any]) -> None: ...
+
 
 def seconds(step: Step, device: torch.device, quick: bool, warm_up: int = WARM_UP + 1) -> float:
     """Median of several steps; by device events on a GPU, so that nobody waits between two steps."""
@@ -117,9 +123,9 @@ def _measure(build: Callable[[Mode, str], Step], modes: tuple[Mode, ...], images
         if device.type == "cuda":
             found[mode.name]["peak_mb"] = round(torch.cuda.max_memory_allocated() / 2**20)
             torch.cuda.empty_cache()
+        note(so_far | {"unfinished": found})
     torch.set_float32_matmul_precision("highest")
-    failed = [f"{name}: {result['error']}" for name, result in found.items() if "error" in result]
-    assert not failed or device.type == "cuda" and len(failed) < len(modes), "; ".join(failed)
+    so_far[str(len(so_far) + 1)] = found
     return found
 
 

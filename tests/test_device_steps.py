@@ -6,6 +6,7 @@ mixes it with main memory; copies to it are watched. On a GPU ``benchmarks/gpu.p
 
 import re
 from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -28,7 +29,7 @@ from CyDAS.models.native.watch import Parts
 from CyDAS.models.nats.architecture import parse_architecture
 from CyDAS.models.nats.networks import NatsLayout
 from CyDAS.runs.meters import Averages
-from CyDAS.spaces import NatsSpace
+from CyDAS.spaces import DartsSpace, NatsSpace
 from CyDAS.tasks.classification import mixup, retrain_loss, top1
 from CyDAS.utils.distributed import Process
 
@@ -54,11 +55,18 @@ class _Copies(TorchDispatchMode):
         return result
 
 
+def _is_list(value):
+    return isinstance(value, list)
+
+
 class _NewTensors(TorchFunctionMode):
     def __torch_function__(self, function, types, arguments=(), options=None):
         options = options or {}
         if function in (torch.tensor, torch.as_tensor) and options.get("device", None) == META:
             raise AssertionError(f"{function.__name__} makes numbers in main memory, and their copy is waited for")
+        if function in (torch.Tensor.__getitem__, torch.Tensor.__setitem__) and arguments[0].is_meta:
+            if any(isinstance(leaf, list) for leaf in [arguments[1], *tree_leaves(arguments[1], is_leaf=_is_list)]):
+                raise AssertionError("a list of indices goes to the device, and is waited for")
         return function(*arguments, **options)
 
 
@@ -133,6 +141,7 @@ def test_darts_cells_and_heads_do_not_wait(reduction):
     with watch():
         outputs = [search(state, alphas.mixtures()[0])[-1], evaluation(state)[-1]]
         loss = sum(head(output).sum() for head in heads for output in outputs)
+        loss = loss + DartsSpace(layout, repeat_cell=True).regulariser(SimpleNamespace(super_layers_arch=alphas))
         torch.autograd.grad(loss, [p for p in [*search.parameters(), *evaluation.parameters()] if p.requires_grad])
 
 
@@ -182,7 +191,8 @@ def test_who_waits_is_noticed():
     with watch():
         torch.zeros(3).to(META, non_blocking=True)
         for blocking in (lambda: torch.zeros(3).to(META), lambda: torch.tensor([1.0, 2.0], device=META),
-                         lambda: value.copy_(torch.zeros(3))):  # fmt: skip
+                         lambda: value.copy_(torch.zeros(3)),
+            lambda: image[:, [1, 0]]):  # fmt: skip
             with pytest.raises(AssertionError, match="is waited for"):
                 blocking()
         pooled = torch.nn.functional.adaptive_avg_pool2d(image, 2).sum()

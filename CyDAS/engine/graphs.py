@@ -39,7 +39,8 @@ class CudaRecorder:
     def record(self, action: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
         """How to do the action again, and where its result then lies. It has not been done by recording it."""
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+        # other threads, as the one that pins a loader's batches, may go on meanwhile
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
             result = action()
         return graph.replay, result
 

@@ -20,7 +20,7 @@ from CyDAS.models.cells.genotype import (
 from CyDAS.models.cells.genotype_forms import is_cell, read_cell
 from CyDAS.models.cells.layout import NODES, Layout, make_stem
 from CyDAS.models.cells.nasnet import RetrainNetwork, make_evaluation_stages
-from CyDAS.models.cells.operations import OPERATIONS, PARAMETER_FREE
+from CyDAS.models.cells.operations import PARAMETER_FREE
 from CyDAS.models.cells.supernet import ArchitectureParameters, StageAlphas, make_search_stages
 from CyDAS.models.heads import DistillationHead, MeanClassifier
 from CyDAS.models.joint import JOINT_OPTIONS, JointNetwork
@@ -136,9 +136,9 @@ class DartsSpace(SearchSpace):
 
     def regulariser(self, joint: JointNetwork) -> Tensor:
         """L1 norm of the raw alphas of the operations without weights, over all edges of all stages' cells."""
-        columns = [OPERATIONS.index(name) for name in PARAMETER_FREE]
+        first = len(PARAMETER_FREE)  # they are the first columns; a list of columns would have to go to the device
         return sum(
-            alpha[:, columns].abs().sum()
+            alpha[:, :first].abs().sum()
             for stage in joint.super_layers_arch.stages()
             for reduction in (False, True)
             for alpha in stage.cell(reduction)[0]

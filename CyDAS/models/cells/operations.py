@@ -24,7 +24,7 @@ OPERATIONS = (
 #: Operations that a discretised cell may contain.
 CHOOSABLE = OPERATIONS[:-1]
 #: Operations without weights at stride 1; the search is pulled away from them (paper section 3.3).
-PARAMETER_FREE = ("max_pool_3x3", "avg_pool_3x3", "skip_connect")
+PARAMETER_FREE = OPERATIONS[:3]
 
 
 class Zero(nn.Module):
