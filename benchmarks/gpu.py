@@ -39,7 +39,8 @@ def stand_in(name: str) -> MagicMock:
     """A package that does nothing, where the real one is missing."""
     module = MagicMock(name=name, __spec__=ModuleSpec(name, None), __path__=[])
     module.profile.return_value = (0.0, 0.0)  # thop's
-    module.ExecutableNotFound, module.CalledProcessError = OSError, subprocess.CalledProcessError  # graphviz's
+    module.Digraph.return_value.source = ""  # graphviz's
+    module.ExecutableNotFound, module.CalledProcessError = OSError, subprocess.CalledProcessError
     return module
 
 
