@@ -109,8 +109,8 @@ import importlib.util, sys
 find = importlib.util.find_spec
 names = ("tensorboardX", "thop", "graphviz", "tqdm")
 importlib.util.find_spec = lambda name, *more: None if name in names and name not in sys.modules else find(name, *more)
-import torch
 import benchmarks.gpu as gpu
+import torch
 assert gpu.MISSING == list(names)
 print(gpu.run_part("resume", torch.device("cpu"), quick=True))
 """
