@@ -1,6 +1,7 @@
 """Fixtures of the tests: where reference values and real data lie, and what to say where they do not."""
 
 import json
+import logging
 import os
 from pathlib import Path
 
@@ -37,3 +38,11 @@ def no_process_waits_for_others_after_a_test():
     yield
     left, lost._meeting = lost._meeting, None
     assert left is None, "this test has met other processes and has not left them"
+
+
+@pytest.fixture(autouse=True)
+def a_log_that_no_run_has_taken():
+    """A run's log keeps its lines to itself; a test that looks for a warning must not depend on those before it."""
+    logger = logging.getLogger("CyDAS")
+    logger.propagate = True
+    logger.setLevel(logging.NOTSET)
