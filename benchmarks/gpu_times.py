@@ -204,11 +204,16 @@ def _retrain_step(channels: int, size: int, device: torch.device, mode: Mode) ->
     return step
 
 
-def retrain(device: torch.device, quick: bool) -> dict[str, Any]:
-    """A step of the published cell's training on CIFAR-10 (36 channels, 20 cells, batch 128)."""
-    channels, size = (4, 2) if quick else (36, 128)
+def _found(build: Callable[..., Step], size: int, device: torch.device, quick: bool) -> dict[str, Any]:
+    """A step of the published cell's network (36 channels, 20 cells) in every mode."""
+    channels, size = (4, 2) if quick else (36, size)
     modes = EAGER[:2] if quick else EAGER + COMPILED
-    return _measure(partial(_retrain_step, channels, size, device), modes, size, device, quick)
+    return _measure(partial(build, channels, size, device), modes, size, device, quick)
+
+
+def retrain(device: torch.device, quick: bool) -> dict[str, Any]:
+    """A step of its training on CIFAR-10 (batch 128)."""
+    return _found(_retrain_step, 128, device, quick)
 
 
 def _evaluation_step(channels: int, size: int, device: torch.device, mode: Mode) -> Step:
@@ -225,10 +230,8 @@ def _evaluation_step(channels: int, size: int, device: torch.device, mode: Mode)
 
 
 def evaluation(device: torch.device, quick: bool) -> dict[str, Any]:
-    """The same network's logits (batch 256)."""
-    channels, size = (4, 2) if quick else (36, 256)
-    modes = EAGER[:2] if quick else EAGER + COMPILED
-    return _measure(partial(_evaluation_step, channels, size, device), modes, size, device, quick)
+    """Its logits (batch 256)."""
+    return _found(_evaluation_step, 256, device, quick)
 
 
 def _chain_search_step(size: int, batch: int, device: torch.device, mode: Mode) -> Step:

@@ -43,8 +43,8 @@ class Averages:
         for name in figures:
             self._weights[name] += weight
         if figures:
-            missing = torch.zeros((), dtype=torch.float64, device=self.device)
-            values = torch.stack([figures.get(name, missing).detach() for name in self._names]).to(torch.float64)
+            own = (figures[name].detach() if name in figures else self._sums.new_zeros(()) for name in self._names)
+            values = torch.stack(list(own)).to(torch.float64)
             self._sums = self._sums + values * weight
             bad = ~torch.isfinite(values).all()
             self._first_bad = torch.where(bad & (self._first_bad < 0), self._steps, self._first_bad)
