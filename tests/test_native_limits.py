@@ -441,11 +441,11 @@ def test_a_kept_graph_gives_the_same_gradients_again():
 
 def test_several_python_threads_and_more_threads_than_images():
     net, threads, outputs = Net().eval(), torch.get_num_threads(), [None] * 4
+    leaves = [images().requires_grad_() for _ in outputs]  # drawn here: threads share PyTorch's generator
     expected = net(images()).detach()
 
     def work(index):
-        leaf = images().requires_grad_()
-        outputs[index] = net(leaf)
+        outputs[index] = net(leaves[index])
         outputs[index].sum().backward()
 
     workers = [threading.Thread(target=work, args=(index,)) for index in range(4)]
