@@ -62,6 +62,35 @@ RULES = (
     Rule(_flags("regular"), lambda c, p: not c.regular_coeff, "with --regular_coeff 0"),
     Rule(_flags("w_lr_min"), lambda c, p: c.lr_schedule != "cosine", "without --lr_schedule cosine"),
     Rule(_flags("jobs"), lambda c, p: not c.seeds, "without --seeds"),
+    Rule(
+        _flags(
+            "c_last blocks_per_stage target_flops target_flops_published target_latency latency_table "
+            "target_tolerance drop_rate drop_path_rate"
+        ),
+        lambda c, p: c.space != "chain",
+        "with --space {space}: only chains have such a choice",
+        is_mistake=True,
+    ),
+    Rule(
+        _flags(
+            "use_beta repeat_cell res_stem stem_multiplier model_type drop_path_prob cells_per_stage init_channels "
+            "layer_num aux_weight regular regular_ratio regular_coeff published"
+        ),
+        lambda c, p: c.space == "chain",
+        "with --space chain: only cells have such a choice",
+        is_mistake=True,
+    ),
+    Rule(
+        _flags("nats_table"),
+        lambda c, p: c.space != "nats",
+        "with --space {space}: the table knows the cells of nats only",
+        is_mistake=True,
+    ),
+    Rule(
+        _flags("target_tolerance"),
+        lambda c, p: not (c.target_flops or c.target_flops_published or c.target_latency),
+        "without a target",
+    ),
     Rule(_flags("cells_per_stage"), lambda c, p: c.space == "darts", "with --space darts: it is for nats"),
     Rule(
         _flags("stem_multiplier model_type drop_path_prob"),
@@ -117,7 +146,7 @@ def idle_flags(config: Any, given: set[str], process: Process) -> list[str]:
         if names and rule.idle(config, process):
             left -= set(names)
             verb = "has" if len(names) == 1 else "have"
-            reason = rule.reason.format(dataset=config.dataset)
+            reason = rule.reason.format(dataset=config.dataset, space=config.space)
             line = f"{', '.join(f'--{name}' for name in names)} {verb} no effect {reason}"
             if rule.is_mistake:
                 raise CydasError(line)

@@ -26,6 +26,12 @@ def apply_size_rule(config: RetrainConfig, given: set[str], parameters: int) -> 
     return lines
 
 
+def fit_auxiliary_head(config: RetrainConfig, given: set[str]) -> None:
+    """None where networks have none, unless it was given: then the space says so."""
+    if config.space != "darts" and "aux_weight" not in given:
+        config.aux_weight = 0.0
+
+
 def fit_cutout(config: RetrainConfig, given: set[str], data: DataSet) -> list[str]:
     """No cutout for images in folders, unless it was given. Returns warnings: of a square that blanks whole images."""
     if isinstance(data, ImagesInFolders) and "cutout_length" not in given:

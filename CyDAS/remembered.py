@@ -65,7 +65,7 @@ def _completed(saved: dict[str, Any]) -> dict[str, Any]:
     completed = dict(saved)
     if saved.get("image_size") is None:
         completed["image_size"] = IN_MEMORY.get(dataset, FOLDER_PIXELS)
-    if saved.get("model_type") is None and saved.get("space") != "nats":
+    if saved.get("model_type") is None and saved.get("space", "darts") == "darts":
         completed["model_type"] = "cifar" if dataset in IN_MEMORY else "imagenet"
     return completed
 

@@ -22,7 +22,7 @@ from CyDAS.engine.optim import Precision, make_optimiser, retrain_schedule, scal
 from CyDAS.engine.results import report_training
 from CyDAS.engine.training import Extent, Training
 from CyDAS.models import native
-from CyDAS.recipe import apply_size_rule, fit_cutout
+from CyDAS.recipe import apply_size_rule, fit_auxiliary_head, fit_cutout
 from CyDAS.runs.opening import opened
 from CyDAS.runs.start import started
 from CyDAS.spaces import load_architecture, make_space
@@ -44,6 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
 def retrain_once(config: RetrainConfig, given: set[str], process: Process, cell_file: Path, architecture: Any) -> None:
     """One retraining in this process, or together with the others."""
     notes = idle_flags(config, given, process)
+    fit_auxiliary_head(config, given)
     by_rule = scale_learning_rates(config, process.world_size)
     data = load_data(config, process)
     notes += fit_cutout(config, given, data)
@@ -67,6 +68,7 @@ def retrain_once(config: RetrainConfig, given: set[str], process: Process, cell_
         Precision(process.device, config.use_amp, config.amp_dtype),
         StepGuard(config.on_nan),
         lambda epoch: network.set_drop_path(config.drop_path_prob * epoch / config.epochs),
+        space.weights_name,
     )
     size = (
         f"network: {bare / 1e6:.3f} M parameters ({parameters / 1e6:.3f} M with auxiliary head), "

@@ -123,8 +123,9 @@ def no_waiting(device: torch.device, quick: bool) -> dict[str, Any]:
     for nats in (False, True):
         engine = speed.make_search("cydas", 16, nats, device)
         x, y = speed.batch(64, device=device)
-        for update in (engine.train_update, engine.evaluation_update, engine.alpha_update):
-            steps[f"{'NATS-Bench' if nats else 'DARTS'}, {update.__name__}"] = _watched(engine, update, (x, y))
+        for name, further in (("train_update", ()), ("evaluation_update", ()), ("alpha_update", (0,))):
+            update = getattr(engine, name)
+            steps[f"{'NATS-Bench' if nats else 'DARTS'}, {name}"] = _watched(engine, update, (x, y, *further))
         joint = lambda x, y, engine=engine: engine._joint_step([(x, y), (x, y)], 2)  # noqa: E731
         steps[f"{'NATS-Bench' if nats else 'DARTS'}, joint step"] = _watched(engine, joint, (x, y))
     return steps

@@ -219,8 +219,7 @@ def test_the_pool_keeps_operations_by_stage_block_and_operation():
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        ({"image_size": 40}, "multiple of 16.*take 32 or 48"),
-        ({"image_size": 16}, "take 32"),
+        ({"image_size": 0}, "image_size"),
         ({"depth": 7}, "1 to 6 blocks"),
         ({"depth": 0}, "1 to 6 blocks"),
         ({"n_classes": 0}, "n_classes"),
@@ -231,7 +230,7 @@ def test_impossible_layouts_are_refused(options, word):
         ChainLayout(**options)
 
 
-@pytest.mark.parametrize("size", [32, 48, 64])
+@pytest.mark.parametrize("size", [32, 48, 64, 75])
 def test_stages_have_the_sizes_that_the_layout_says(size):
     layout = ChainLayout(depth=1, image_size=size)
     state = Stem(3)(torch.zeros(2, 3, size, size))
@@ -253,17 +252,17 @@ ONE_BLOCK = "[[0], [0], [0], [0], [0], [0], [0]]"
 
 @pytest.fixture(scope="module")
 def table():
-    return CostTable(ChainLayout())
+    return CostTable.counted(ChainLayout())
 
 
 @pytest.fixture(scope="module")
 def small_table():
-    return CostTable(ChainLayout(depth=1, c_last=32, n_classes=5, image_size=32))
+    return CostTable.counted(ChainLayout(depth=1, c_last=32, n_classes=5, image_size=32))
 
 
 @pytest.mark.parametrize(("count", "key"), [(count_macs, "macs"), (count_published_flops, "published_style_flops")])
 def test_the_table_has_the_reference_cost_of_every_block(chain_golden, count, key):
-    table = CostTable(ChainLayout(), count)
+    table = CostTable.counted(ChainLayout(), count)
     for row in chain_golden["blocks_at_224"]:
         for index in [0] if row["position"] == "first" else [1, 2, 3]:
             assert table.stages[row["stage"] - 1][index, row["op"]] == row[key]
@@ -273,13 +272,14 @@ def test_the_table_has_the_reference_cost_of_every_block(chain_golden, count, ke
         assert table.expected(one_hot(PUBLISHED[name].architecture, 4)).item() == expected
 
 
-def test_the_table_is_exact_at_any_resolution_and_width():
-    layout = ChainLayout(depth=3, c_last=320, n_classes=7, input_channels=1, image_size=48)
-    table = CostTable(layout)
+@pytest.mark.parametrize("size", [48, 75])
+def test_the_table_is_exact_at_any_resolution_and_width(size):
+    layout = ChainLayout(depth=3, c_last=320, n_classes=7, input_channels=1, image_size=size)
+    table = CostTable.counted(layout)
     for seed in range(3):
         architecture = random_architecture(table, table.range, torch.Generator().manual_seed(seed))
         network = chain_network(architecture, c_last=320, num_classes=7, in_chans=1)
-        assert table.of(architecture) == count_macs(network, (1, 48, 48))
+        assert table.of(architecture) == count_macs(network, (1, size, size))
     with pytest.raises(ValueError, match="stage 1 has 4 blocks"):
         table.of(PUBLISHED["cdarts_b"].architecture)
 
@@ -382,4 +382,4 @@ def test_the_cost_comes_to_the_target_whatever_the_loss_pulls_at(table):
             optimiser.step()
             constraint.adapt(alphas.mixtures())
         assert abs(constraint.excess(alphas.mixtures()).item()) < 0.02
-        assert constraint.multiplier == pytest.approx(-sign, abs=0.3)  # what the loss pulls with
+        assert float(constraint.multiplier) == pytest.approx(-sign, abs=0.3)  # what the loss pulls with

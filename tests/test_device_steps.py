@@ -6,6 +6,7 @@ mixes it with main memory; copies to it are watched. On a GPU ``benchmarks/gpu.p
 
 import re
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -115,7 +116,7 @@ def test_a_search_step_does_not_wait(flags):
     search = CyclicSearch(space, joint, config, precision())
     x, y = batch()
     with watch():
-        for update in (search.train_update, search.evaluation_update, search.alpha_update):
+        for update in (search.train_update, search.evaluation_update, partial(search.alpha_update, epoch=0)):
             search.averages.add(search._guarded("any", update, (x, y)), 4)
         for _ in range(2):
             search.averages.add(search._joint_step([(x, y), (x, y)], 1), 4)

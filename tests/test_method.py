@@ -294,7 +294,7 @@ def test_every_update_is_clipped_to_the_flag(update, expected):
     search.start_cycle(RunLog(None))
     batch = next(SpyBatches(VAL, 1, batch_size=8).epoch())
     with steps_of_optimisers() as steps:
-        getattr(search, update)(*batch, *([1] if update == "val_update" else []))
+        getattr(search, update)(*batch, *([1] if update in ("val_update", "alpha_update") else []))
     gradients = [g for step in steps for g in step.gradients if g is not None]
     assert " + ".join(name_of(step.optimiser, search.joint) for step in steps) in expected
     norm = torch.stack([g.norm() for g in gradients]).norm()

@@ -5,6 +5,9 @@ from pathlib import Path
 
 from CyDAS.config.spaces import (
     FLAGS,
+    ChainFlags,
+    ChainRetrainFlags,
+    ChainSearchFlags,
     DartsFlags,
     DartsRetrainFlags,
     DartsSearchFlags,
@@ -78,8 +81,9 @@ class CommonFlags:
     batch_size: int = flag(128, "images per step and process", at_least=2)
     # network
     space: str = flag(
-        "darts", "cells: those of DARTS, or of NATS-Bench's topology space", tuple(FLAGS), of_network=True
-    )
+        "darts", "cells of DARTS, cells of NATS-Bench's topology space, or chains of inverted residual blocks",
+        tuple(FLAGS), of_network=True,
+    )  # fmt: skip
     init_channels: int = flag(16, "channels of a node in the first stage", of_network=True)
     layer_num: int = flag(3, "number of stages", of_network=True)
 
@@ -98,7 +102,7 @@ class CommonFlags:
 
 
 @dataclass
-class CommonConfig(NatsFlags, DartsFlags, CommonFlags):
+class CommonConfig(ChainFlags, NatsFlags, DartsFlags, CommonFlags):
     """Flags that all three programs know."""
 
 
@@ -128,7 +132,7 @@ class TrainingConfig(CommonConfig):
 
 
 @dataclass
-class SearchConfig(NatsSearchFlags, DartsSearchFlags, TrainingConfig):
+class SearchConfig(ChainSearchFlags, NatsSearchFlags, DartsSearchFlags, TrainingConfig):
     """Flags of ``search.py``."""
 
     # search network
@@ -186,8 +190,6 @@ class SearchConfig(NatsSearchFlags, DartsSearchFlags, TrainingConfig):
                 f"--search_iter {self.search_iter} counts the {self.pretrain_epochs} warm-up rounds of "
                 "--pretrain_epochs, so no cycle is left: raise --search_iter above it"
             )
-        if self.nats_table and self.space != "nats":
-            raise CydasError("--nats_table knows the cells of --space nats only")
         if self.cuda_graphs and (other := self._not_with_cuda_graphs()):
             raise CydasError(f"--cuda_graphs {other}: such steps cannot be recorded; leave out one of the two")
         if self.seeds and self.dry_run:
@@ -216,7 +218,7 @@ class FoundNetworkConfig(CommonConfig):
 
 
 @dataclass
-class RetrainConfig(DartsRetrainFlags, FoundNetworkConfig, TrainingConfig):
+class RetrainConfig(ChainRetrainFlags, DartsRetrainFlags, FoundNetworkConfig, TrainingConfig):
     """Flags of ``retrain.py``."""
 
     cell_file: Path | None = flag(

@@ -53,8 +53,47 @@ class NatsSearchFlags:
     )
 
 
+@dataclass
+class ChainFlags:
+    """Chains of inverted residual blocks, in every program."""
+
+    c_last: int = flag(
+        960, "channels of a chain's last stage (320 in the segmentation's and in Cream's)", of_network=True, at_least=1
+    )
+
+
+@dataclass
+class ChainSearchFlags:
+    """Chains, in a search."""
+
+    blocks_per_stage: int = flag(4, "most blocks that a stage of a found chain can have", at_least=1, at_most=6)
+    target_flops: str | None = flag(
+        None, "what the found chain shall cost, multiply-accumulates of an image of this size: 294M, 0.3G, 294000000"
+    )
+    target_flops_published: str | None = flag(
+        None, "the same in the accounting of the published tables, which also counts batch norms and poolings"
+    )
+    target_latency: float | None = flag(None, "the same in milliseconds, as --latency_table has them", above=0)
+    latency_table: Path | None = flag(None, "milliseconds of every operation, as CyDAS.latency measures them")
+    target_tolerance: float = flag(0.02, "share of its target that a chain may cost more or less", above=0, below=1)
+
+
+@dataclass
+class ChainRetrainFlags:
+    """Chains, in a retraining."""
+
+    drop_rate: float = flag(0.2, "dropout before a chain's last layer", at_least=0, below=1)
+    drop_path_rate: float = flag(
+        0.0, "drop path of a chain's last block, growing to it with the depth", at_least=0, below=1
+    )
+
+
 #: What each space declares.
-FLAGS = {"darts": (DartsFlags, DartsSearchFlags, DartsRetrainFlags), "nats": (NatsFlags, NatsSearchFlags)}
+FLAGS = {
+    "darts": (DartsFlags, DartsSearchFlags, DartsRetrainFlags),
+    "nats": (NatsFlags, NatsSearchFlags),
+    "chain": (ChainFlags, ChainSearchFlags, ChainRetrainFlags),
+}
 
 
 def flags_of(space: str) -> set[str]:

@@ -9,7 +9,7 @@ from CyDAS.engine.cycle import CyclicSearch
 from CyDAS.runs.checkpoint import RuledOut, refusing, set_process_state
 from CyDAS.runs.resume import check_continuation
 from CyDAS.runs.weights import check_finite
-from CyDAS.spaces.choice import check_genotype
+from CyDAS.spaces.choice import SPACES, check_genotype
 from CyDAS.utils.distributed import Process
 
 
@@ -41,5 +41,5 @@ def check_training(
         check_same_data(content, data, path, ("train", "test"))
         if config.epochs < content["config"]["epochs"]:
             raise RuledOut(f"checkpoint {path} is of {content['config']['epochs']} epochs: --epochs may only grow")
-        kept = {name: content[name] for name in ("model_main", "optimizer")}
+        kept = {name: content[name] for name in (SPACES[config.space].weights_name, "optimizer")}
         check_finite(kept | {"buffers": [state["buffers"] for state in content["processes"]]}, f"checkpoint {path}")

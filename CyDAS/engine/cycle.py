@@ -154,10 +154,10 @@ class CyclicSearch(SearchUpdates):
 
     def _joint_step(self, batches: Sequence[Batch], epoch: int) -> Figures:
         train_batch, val_batch = batches
+        constants = self.penalty_constants(epoch)
         if self.config.method == "darts":
-            figures = self._guarded("alpha", self.alpha_update, val_batch)
+            figures = self._guarded("alpha", partial(self.alpha_update, epoch=epoch), val_batch, constants)
         else:
-            constants = self.penalty_constants(epoch)
             figures = self._guarded("val", lambda x, y: self.val_update(x, y, epoch)[1], val_batch, constants)
         return figures | self._guarded("train", self.train_update, train_batch)
 
@@ -213,7 +213,7 @@ class CyclicSearch(SearchUpdates):
             "phase": self.phase,
             "index": self.index,
             "step": self.step,
-            "architecture": self.space.to_strings(self.architecture) if self.architecture else None,
+            "architecture": self.space.to_state(self.architecture) if self.architecture else None,
             "space": self.space.state_dict(),
             "joint": self.joint.state_dict(),
             "pool": self.pool.state_dict(),

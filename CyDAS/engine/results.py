@@ -55,10 +55,14 @@ def show(search: CyclicSearch, run: Run) -> None:
     counts, entropy = space.describe(architecture), space.alpha_entropy(joint)
     log.info("round %d: alpha entropy %.4f, operations %s", search.round, entropy, counts)
     scalars = {f"operations/{name}": count for name, count in counts.items()}
-    log.scalars(scalars | {"alphas/entropy": entropy}, search.step)
+    further = space.figures(joint)
+    if further:
+        log.info("round %d: %s", search.round, ", ".join(f"{name} {value:.4g}" for name, value in further.items()))
+    log.scalars(scalars | {"alphas/entropy": entropy} | further, search.step)
     alphas = {name: alpha.tolist() for name, alpha in joint.super_layers_arch.state_dict().items()}
     name = f"round_{search.round:03d}"
     found = {"round": search.round, "entropy": entropy, "genotype": space.to_strings(architecture), "alphas": alphas}
+    found |= further
     known = space.known(architecture)
     if known:
         log.info("round %d: %s; in the benchmark: %s", search.round, known.arch, known)
@@ -74,7 +78,7 @@ def finish_search(search: CyclicSearch, run: Run) -> None:
     architecture = space.discretise(search.joint)
     path = run.folder / "genotype.json"
     write_json(path, space.to_strings(architecture))
-    result = {"genotype": space.to_strings(architecture)}
+    result = {"genotype": space.to_strings(architecture)} | space.costs(architecture)
     write_json(run.folder / RESULT, result | look_up(space, architecture, run.folder) | {"about": run.about})
     run.log.info("found: %s", space.brief(architecture))
     run.log.info("written: %s", path)

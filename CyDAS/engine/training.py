@@ -70,8 +70,11 @@ class Training:
         precision: Precision,
         guard: StepGuard,
         begin_epoch: Callable[[int], None] = lambda epoch: None,
+        weights_name: str = "model_main",
     ):
-        """``begin_epoch``: what else an epoch, counted from 0, starts with."""
+        """``begin_epoch``: what else an epoch, counted from 0, starts with. ``weights_name``: under which name
+        checkpoints hold the network's weights.
+        """
         self.network = network
         self.task = task
         self.optimiser = optimiser
@@ -80,6 +83,7 @@ class Training:
         self.precision = precision
         self.guard = guard
         self.begin_epoch = begin_epoch
+        self.weights_name = weights_name
         self.epoch = 0  #: finished epochs
         self.rate = 0.0  #: the last step's learning rate
         self.state = EpochState(precision.device)  #: of the epoch that has begun
@@ -175,7 +179,7 @@ class Training:
         if not self.state.printed.is_finite_everywhere():  # which the report says, and ends the run
             self.state.printed.report(keeper.log, f"epoch {self.epoch + 1}", self.state.index)
         state = {
-            "model_main": self.network.state_dict(),
+            self.weights_name: self.network.state_dict(),
             "epoch": self.epoch,
             **content,
             "optimizer": self.optimiser.state_dict(),
@@ -193,7 +197,7 @@ class Training:
 
     def save_weights(self, folder: Path, content: dict[str, Any]) -> None:
         """Write ``last`` and, after the best epoch so far, ``best``: weights and what they are of."""
-        weights = {"model_main": self.network.state_dict(), "epoch": self.epoch, **content}
+        weights = {self.weights_name: self.network.state_dict(), "epoch": self.epoch, **content}
         save_checkpoint(folder / "last.pth.tar", weights, keep=False)
         if self.best is self.last:
             save_checkpoint(folder / "best.pth.tar", weights, keep=False)
@@ -201,7 +205,7 @@ class Training:
     def resume(self, state: dict, path: Path, process: Process) -> None:
         """Go on from a checkpoint's content. Raises :class:`CydasError` where it is none, or of another training."""
         with refusing(f"checkpoint {path} is not one to resume a training from"):
-            load_weights(self.network, state["model_main"], path)
+            load_weights(self.network, state[self.weights_name], path)
             self.optimiser.load_state_dict(state["optimizer"])
             self.precision.scaler.load_state_dict(state["scaler"])
             self.last, self.best = (self.task.result(*state[name]) for name in ("last", "best"))

@@ -4,7 +4,8 @@ This file knows no cell. A *space* (see ``CyDAS.spaces``) builds the two network
 into an architecture.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -37,9 +38,13 @@ class Space(Protocol):
     def set_evaluation(self, joint: JointNetwork, architecture: Any) -> None: ...
     def penalty(self, joint: JointNetwork, progress: Progress) -> Tensor: ...
     def penalty_constants(self, progress: Progress) -> Hashable: ...
+    def after_alphas(self, joint: JointNetwork) -> None: ...
+    def figures(self, joint: JointNetwork) -> dict[str, float]: ...
+    def costs(self, architecture: Any) -> dict[str, float]: ...
     def alpha_entropy(self, joint: JointNetwork) -> float: ...
     def describe(self, architecture: Any) -> dict[str, int]: ...
     def to_strings(self, architecture: Any) -> dict[str, str]: ...
+    def to_state(self, architecture: Any) -> dict[str, str]: ...
     def brief(self, architecture: Any) -> str: ...
     def known(self, architecture: Any) -> Known | None: ...
     def draw(self, architecture: Any, folder: Path, name: str) -> list[Path]: ...
@@ -114,6 +119,7 @@ class SearchUpdates:
 
         optimisers = (self.optimisers.nas, self.optimisers.alpha)
         figures = self._update(loss_of, x, y, optimisers, "val", apart=self.config.clip_apart)
+        self.space.after_alphas(self.joint)
         losses = ValLosses(*(figures.pop(name) for name in ValLosses._fields))
         return losses, figures
 
@@ -125,11 +131,23 @@ class SearchUpdates:
         """The evaluation network alone on val: moves its weights and the stem."""
         return self._classify(x, y, "evaluation", self.optimisers.nas, "warmup")
 
-    def alpha_update(self, x: Tensor, y: Tensor) -> Figures:
+    def alpha_update(self, x: Tensor, y: Tensor, epoch: int) -> Figures:
         """The search network on val, as first-order DARTS has it: moves the architecture parameters alone."""
-        return self._classify(x, y, "search", self.optimisers.alpha, "val")
+        figures = self._classify(x, y, "search", self.optimisers.alpha, "val", partial(self.regularisation, epoch))
+        self.space.after_alphas(self.joint)
+        return figures
 
-    def _classify(self, x: Tensor, y: Tensor, network: str, optimiser: Optimizer, part: str) -> Figures:
+    def _classify(
+        self,
+        x: Tensor,
+        y: Tensor,
+        network: str,
+        optimiser: Optimizer,
+        part: str,
+        penalty: Callable[[], Tensor | float] = float,
+    ) -> Figures:
+        """``penalty``: what is added to the classification's loss."""
+
         def loss_of(batch: Batch) -> tuple[Tensor, Figures]:
             x, y = batch
             is_search = network == "search"
@@ -137,7 +155,7 @@ class SearchUpdates:
                 outputs = self.joint(x, search=is_search, evaluation=not is_search, heads=False)
             logits = (outputs.search if is_search else outputs.evaluation).logits
             loss = classification_loss(logits, y)
-            return loss, {f"{part}/loss_{network}": loss, f"{part}/top1_{network}": top1(logits, y)}
+            return loss + penalty(), {f"{part}/loss_{network}": loss, f"{part}/top1_{network}": top1(logits, y)}
 
         return self._update(loss_of, x, y, [optimiser], part)
 

@@ -3,9 +3,29 @@
 from collections.abc import Sequence
 from typing import Any
 
+from CyDAS.models.joint import JointNetwork
+
 
 class SearchSpace:
     """The base of a space; what else it must have is :class:`CyDAS.engine.updates.Space`."""
+
+    #: Under which name checkpoints of trained networks hold the weights, as the published ones of the family do.
+    weights_name = "model_main"
+
+    def after_alphas(self, joint: JointNetwork) -> None:
+        """To be told of every update of the architecture parameters. It must not wait for the device."""
+
+    def figures(self, joint: JointNetwork) -> dict[str, float]:
+        """What else a finished round shows."""
+        return {}
+
+    def costs(self, architecture: Any) -> dict[str, float]:
+        """What else a result says of the architecture that was found."""
+        return {}
+
+    def to_state(self, architecture: Any) -> dict[str, str]:
+        """An architecture as a search's checkpoint holds it, with all that the rest of the search depends on."""
+        return self.to_strings(architecture)
 
     def known(self, architecture: Any) -> Any:
         """What a benchmark says of an architecture, where there is one: :class:`CyDAS.engine.updates.Known`."""

@@ -8,17 +8,26 @@ from typing import Any
 
 from CyDAS.config import CommonConfig
 from CyDAS.data import LabelledImages
+from CyDAS.spaces.base import SearchSpace
 from CyDAS.spaces.chain import ChainSpace
 from CyDAS.spaces.darts import DartsSpace
-from CyDAS.spaces.files import read_entries
+from CyDAS.spaces.files import SPACES, read_entries
 from CyDAS.spaces.nats import NatsSpace
 from CyDAS.utils.errors import CydasError
 
-#: The values of ``--space``.
-SPACES = {"darts": DartsSpace, "nats": NatsSpace, "chain": ChainSpace}
+__all__ = [
+    "SPACES",
+    "ChainSpace",
+    "DartsSpace",
+    "NatsSpace",
+    "check_genotype",
+    "identify_architecture",
+    "load_architecture",
+    "make_space",
+]
 
 
-def make_space(config: CommonConfig, data: LabelledImages) -> DartsSpace | NatsSpace:
+def make_space(config: CommonConfig, data: LabelledImages) -> SearchSpace:
     """The space that the flags name. Raises :class:`CydasError` where they make none."""
     return SPACES[config.space].from_config(config, data)
 

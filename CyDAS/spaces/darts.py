@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -179,7 +180,7 @@ class DartsSpace(SearchSpace):
         return parse_architecture(entries, stages, source)
 
     @staticmethod
-    def preferred(alphas: dict[str, Tensor]) -> Architecture:
+    def preferred(alphas: dict[str, Tensor], state: dict[str, Any] | None = None) -> Architecture:
         """What the state dict of a search's architecture parameters prefers. Raises ``RuntimeError`` for another."""
         own = nn.ModuleList(StageAlphas(True, True) for _ in {key.partition(".")[0] for key in alphas})
         own.load_state_dict(alphas)

@@ -14,10 +14,13 @@ from torch import Tensor
 from CyDAS.models.cells.genotype_forms import find_genotypes, is_cell
 from CyDAS.models.nats.architecture import parse_architecture
 from CyDAS.runs.checkpoint import load_checkpoint, refusing
+from CyDAS.spaces.chain import ChainSpace
 from CyDAS.spaces.darts import DartsSpace
 from CyDAS.spaces.nats import NatsSpace
 from CyDAS.utils.errors import CydasError, GenotypeError
 
+#: The values of ``--space``.
+SPACES = {"darts": DartsSpace, "nats": NatsSpace, "chain": ChainSpace}
 #: Larger files are no genotypes: of text, and of text that must be taken apart as Python.
 MAX_BYTES, MAX_PYTHON = 10_000_000, 1_000_000
 #: What errors call a file, with its path.
@@ -164,11 +167,11 @@ def _from_checkpoint(path: Path) -> Any:
     content = load_checkpoint(path)
     if isinstance(search := content.get("search"), dict):
         with refusing(f"checkpoint {path} holds no search"):
-            space = {"darts": DartsSpace, "nats": NatsSpace}[content["about"]["config"].get("space", "darts")]
+            space = SPACES[content["about"]["config"].get("space", "darts")]
             alphas = {key.removeprefix(_ALPHAS): v for key, v in search["joint"].items() if key.startswith(_ALPHAS)}
             if not all(isinstance(alpha, Tensor) and alpha.isfinite().all() for alpha in alphas.values()):
                 raise ValueError("its alphas are not finite numbers")
-            return space.to_strings(space.preferred(alphas))
+            return space.to_strings(space.preferred(alphas, search.get("space", {})))
     if "genotype" in content:
         return content["genotype"]
     keys = ", ".join(re.sub(r"[^\w.]", "?", str(key))[:40] for key in list(content)[:5])

@@ -182,7 +182,7 @@ class NatsSpace(SearchSpace):
             raise CydasError(f"{source}: {error}") from None
 
     @staticmethod
-    def preferred(alphas: dict[str, Tensor]) -> Architecture:
+    def preferred(alphas: dict[str, Tensor], state: dict[str, Any] | None = None) -> Architecture:
         """What the state dict of a search's architecture parameters prefers. Raises ``RuntimeError`` for another."""
         own = ArchitectureParameters()
         own.load_state_dict(alphas)

@@ -29,20 +29,24 @@ def regulariser_strength(
 
 
 def strength_at(progress: Progress) -> float:
-    """The regulariser's factor at this time; 0 without ``--regular``."""
+    """The regulariser's factor at this time; 0 without ``--regular``, and in DARTS, which has none."""
     config = progress.config
-    return config.regular and regulariser_strength(
-        progress.epoch,
-        config.pretrain_epochs,
-        config.search_iter,
-        config.search_iter_epochs,
-        config.regular_ratio,
-        config.regular_coeff,
+    return (
+        config.regular
+        and config.method == "cdarts"
+        and regulariser_strength(
+            progress.epoch,
+            config.pretrain_epochs,
+            config.search_iter,
+            config.search_iter_epochs,
+            config.regular_ratio,
+            config.regular_coeff,
+        )
     )
 
 
 def falling_penalty(joint: JointNetwork, progress: Progress, regulariser: Callable[[JointNetwork], Tensor]) -> Tensor:
     """With ``--regular``, the regulariser times its strength at this time; else 0."""
-    if not progress.config.regular:
+    if not progress.config.regular or progress.config.method != "cdarts":
         return torch.zeros((), device=joint.ensemble_param.device)
     return strength_at(progress) * regulariser(joint)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from CyDAS.models.chain.architecture import IDENTITY, OPERATIONS, SEARCHED, Architecture
+from CyDAS.models.chain.architecture import IDENTITY, OPERATIONS, SEARCHED, Architecture, without_gaps
 
 #: Columns of alpha: the operations, then the identity.
 COLUMNS = len(OPERATIONS) + 1
@@ -36,8 +36,8 @@ def preferred(mixtures: Sequence[Tensor]) -> Architecture:
 
 def from_columns(stages: Sequence[Sequence[int]]) -> Architecture:
     """The architecture of each stage's blocks' columns; identities are left out."""
-    chosen = (tuple(column for column in stage if column != len(OPERATIONS)) for stage in stages)
-    return Architecture(((0,), *chosen, (0,)))
+    chosen = [[IDENTITY if column == len(OPERATIONS) else column for column in stage] for stage in stages]
+    return without_gaps([[0], *chosen, [0]])
 
 
 def one_hot(architecture: Architecture, depth: int) -> list[Tensor]:

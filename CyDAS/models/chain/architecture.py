@@ -5,6 +5,7 @@ all of them; a block of the five between has one of six operations.
 """
 
 import json
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from CyDAS.utils.errors import GenotypeError
@@ -29,12 +30,41 @@ FORM = "[[0], [0], [3, 3], [3, 1, 3], [3, 3, 3, 3], [3, 3, 3], [0]]"
 
 
 class Architecture(NamedTuple):
-    """The operations' indices, one tuple a stage, all seven stages. ``str`` is the published form."""
+    """The operations' indices, one tuple a stage, all seven stages. ``str`` is the published form.
+
+    A search chooses among more blocks than it takes: ``slots`` says which of a stage's blocks each was there. Networks
+    are alike whatever it says.
+    """
 
     stages: tuple[tuple[int, ...], ...]
+    slots: tuple[tuple[int, ...], ...] | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Architecture) and self.stages == other.stages
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(self.stages)
 
     def __str__(self) -> str:
         return str([list(blocks) for blocks in self.stages])
+
+    def slots_of(self, stage: int) -> tuple[int, ...]:
+        """Each block's place in the search; where there was none, its place in the stage."""
+        return self.slots[stage] if self.slots else tuple(range(len(self.stages[stage])))
+
+    def with_gaps(self) -> str:
+        """The published form with :data:`IDENTITY` where the search left a block out before one that it took."""
+        return str([self._gapped(stage) for stage in range(len(self.stages))])
+
+    def _gapped(self, stage: int) -> list[int]:
+        slots = self.slots_of(stage)
+        blocks = [IDENTITY] * (slots[-1] + 1)
+        for slot, operation in zip(slots, self.stages[stage], strict=True):
+            blocks[slot] = operation
+        return blocks
 
     @property
     def blocks(self) -> int:
@@ -55,7 +85,14 @@ def parse_architecture(value: Any) -> Architecture:
         raise GenotypeError(f"a list of {STAGES} stages like {FORM} is expected, not {str(value)[:60]!r}")
     if len(value) != STAGES:
         raise GenotypeError(f"{STAGES} stages are expected, [0], five with a choice and [0], not {len(value)}")
-    return Architecture(tuple(_read_stage(stage, blocks) for stage, blocks in enumerate(value)))
+    return without_gaps([_read_stage(stage, blocks) for stage, blocks in enumerate(value)])
+
+
+def without_gaps(stages: Sequence[Sequence[int]]) -> Architecture:
+    """The architecture of stages whose blocks may be identities, which go; the others keep in mind where they were."""
+    taken = [[(slot, op) for slot, op in enumerate(blocks) if op != IDENTITY] for blocks in stages]
+    slots, operations = (tuple(tuple(pair[part] for pair in blocks) for blocks in taken) for part in (0, 1))
+    return Architecture(operations, slots)
 
 
 def _from_text(text: str) -> Any:
@@ -80,7 +117,7 @@ def _read_stage(stage: int, blocks: Any) -> tuple[int, ...]:
         raise GenotypeError(f"stage {stage} has {len(blocks)} blocks; a stage has at most {MAX_BLOCKS}")
     for block, operation in enumerate(blocks):
         _check_operation(stage, block, operation)
-    return tuple(operation for operation in blocks if operation != IDENTITY)
+    return tuple(blocks)
 
 
 def _check_operation(stage: int, block: int, operation: Any) -> None:

@@ -58,11 +58,12 @@ class Stem(nn.Module):
 
 
 class EvaluationBlock(nn.Module):
-    """A block of one chosen operation."""
+    """A block of one chosen operation, which was ``slot`` among its stage's blocks in the search network."""
 
-    def __init__(self, shape: BlockShape, operation: int):
+    def __init__(self, shape: BlockShape, operation: int, slot: int):
         super().__init__()
         self.operation = operation
+        self.slot = slot
         self.block = make_operation(shape, operation)
         efficientnet_init_weights(self)
 
@@ -105,8 +106,10 @@ def make_evaluation_stages(layout: ChainLayout, architecture: Architecture) -> n
     """The evaluation network's stages 1 to 5, each a list of :class:`EvaluationBlock`; its list index is one less."""
     return nn.ModuleList(
         nn.ModuleList(
-            EvaluationBlock(layout.block(stage, index), operation)
-            for index, operation in enumerate(architecture.stages[stage])
+            EvaluationBlock(layout.block(stage, index), operation, slot)
+            for index, (operation, slot) in enumerate(
+                zip(architecture.stages[stage], architecture.slots_of(stage), strict=True)
+            )
         )
         for stage in SEARCHED
     )

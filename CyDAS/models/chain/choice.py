@@ -86,8 +86,5 @@ def random_architecture(table: CostTable, window: Window, generator: torch.Gener
 
 
 def _nothing_in(window: Window, table: CostTable) -> CydasError:
-    lowest, highest = table.range
-    return CydasError(
-        f"no network of this space was found that costs {window[0] / 1e6:.1f} M to {window[1] / 1e6:.1f} M; they cost "
-        f"{lowest / 1e6:.1f} M to {highest / 1e6:.1f} M"
-    )
+    low, high = map(table.say, window)
+    return CydasError(f"no network of this space was found that costs {low} to {high}; they cost {table.say_range()}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from CyDAS.models.chain.cost_table import CostTable
@@ -18,7 +19,7 @@ class CostConstraint:
         """``target``: as the table counts. Raises :class:`CydasError` for one that no network has."""
         table.check_target(target)
         self.table, self.target, self.rho, self.rate = table, target, rho, rate
-        self.multiplier = 0.0  #: lambda, a checkpoint's to keep
+        self.multiplier = torch.zeros((), dtype=torch.float64)  #: lambda, a checkpoint's to keep
 
     def excess(self, mixtures: Sequence[Tensor]) -> Tensor:
         """g, a scalar: 0.02 is a network 2 percent above the target."""
@@ -27,8 +28,10 @@ class CostConstraint:
     def penalty(self, mixtures: Sequence[Tensor]) -> Tensor:
         """What is added to the loss: a scalar."""
         excess = self.excess(mixtures)
-        return self.multiplier * excess + self.rho / 2 * excess**2
+        self.multiplier = self.multiplier.to(excess.device)  # a copy in the first step only
+        return (self.multiplier * excess + self.rho / 2 * excess**2).to(mixtures[0].dtype)
 
+    @torch.no_grad()
     def adapt(self, mixtures: Sequence[Tensor]) -> None:
         """To be called after each update of the architecture parameters."""
-        self.multiplier += self.rate * float(self.excess(mixtures).detach())
+        self.multiplier += self.rate * self.excess(mixtures)

@@ -14,8 +14,11 @@ from timm.models._efficientnet_builder import decode_arch_def, resolve_bn_args, 
 from timm.models.mobilenetv3 import MobileNetV3, MobileNetV3Features
 from torch import Tensor, nn
 
+from CyDAS.models import checkpointing
 from CyDAS.models.backbone import Backbone
 from CyDAS.models.chain.architecture import STEM_WIDTH, Architecture, block_strings
+from CyDAS.models.heads import RetrainOutput
+from CyDAS.utils.profile import count_parameters
 
 #: Channels before the last layer, unless ``num_features`` says others.
 HEAD_WIDTH = 1280
@@ -47,18 +50,44 @@ class ChainBackbone(MobileNetV3Features, Backbone):
         return self(x)
 
 
+class RetrainedChain(MobileNetV3):
+    """The found network in a retraining and a test: it answers as the other spaces' networks do.
+
+    Its state dict is timm's own. Drop path has timm's rates: constant over the epochs, growing with the depth.
+    """
+
+    def count_parameters(self) -> int:
+        return count_parameters(self)
+
+    def set_drop_path(self, p: float) -> None:
+        """Rates are the builder's (``drop_path_rate``), and stay as they are."""
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        x = self.bn1(self.conv_stem(x))
+        for stage in self.blocks:
+            for block in stage:  # timm's own checkpointing would move the batch norms' statistics twice
+                x = checkpointing.run(block, self.grad_checkpointing, x)
+        return x
+
+    def forward(self, x: Tensor) -> RetrainOutput:
+        """``x``: [N, C, H, W]."""
+        return RetrainOutput(super().forward(x), None)
+
+
 def chain_network(
     architecture: Architecture,
     *,
     c_last: int = 960,
     features_only: bool = False,
+    kind: type[MobileNetV3] = MobileNetV3,
     variant: str = "cdarts_chain",
     pretrained: bool = False,
     **options: Any,
 ) -> MobileNetV3 | ChainBackbone:
     """The network of an architecture, ``[N, C, H, W]`` to logits; with ``features_only`` a :class:`ChainBackbone`.
 
-    ``c_last``: channels of stage 6 (960; 320 in Cream's networks and the segmentation's). ``options``: timm's of
+    ``c_last``: channels of stage 6 (960; 320 in Cream's networks and the segmentation's). ``kind``: the class of a
+    network with a head. ``options``: timm's of
     MobileNetV3 (``num_classes``, ``in_chans``, ``drop_rate``, ``drop_path_rate``, ...), of its factory
     (``pretrained_cfg``, ...) and, with ``features_only``, ``out_indices``. ``variant`` is the name that timm looks up
     the settings of pretrained weights by.
@@ -68,7 +97,7 @@ def chain_network(
         options = {"out_indices": FEATURE_INDICES, **options}
     batch_norm = partial(nn.BatchNorm2d, **resolve_bn_args(options))
     network = build_model_with_cfg(
-        ChainBackbone if features_only else MobileNetV3,
+        ChainBackbone if features_only else kind,
         variant,
         pretrained,
         pretrained_strict=not features_only,
