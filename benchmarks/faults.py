@@ -1,6 +1,9 @@
 """What searches and retrainings survive: real runs as child processes, killed, cut off, damaged, compared.
 
-    python benchmarks/faults.py          # about 10 minutes on two cores; writes benchmarks/results/faults.json
+    python benchmarks/faults.py                  # about 10 minutes on two cores
+    python benchmarks/faults.py --space chain    # the same of chains, with a target for their cost
+
+Writes benchmarks/results/faults.json, faults_chain.json.
 
 Every run is on scikit-learn's digits and is compared with one that nothing happened to: all tensors of the last
 checkpoint to the last bit, genotype, and every line of figures in the log.
@@ -20,7 +23,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -37,30 +40,51 @@ from CyDAS.utils.files import previous, write_json
 from CyDAS.utils.numbers import whole_number
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMON = "--space nats --cells_per_stage 1 --init_channels 4 --image_size 8 --device cpu --threads 1 --name run"
+COMMON = "--device cpu --threads 1 --name run --print_freq 5 --checkpoint_minutes 0.01"
 FLAGS = {
-    "search": f"{COMMON} --print_freq 5 --batch_size 16 --sample_ratio 0.5 --pretrain_epochs 1 --search_iter 4 "
-    "--search_iter_epochs 1 --nasnet_warmup 1 --regular --ensemble_param --checkpoint_minutes 0.01",
-    "retrain": f"{COMMON} --print_freq 5 --batch_size 32 --epochs 4 --aux_weight 0 --mixup_alpha 0.2 --lr 0.05 "
-    "--checkpoint_minutes 0.01",
+    "search": f"{COMMON} --batch_size 16 --pretrain_epochs 1 --search_iter 4 --search_iter_epochs 1 --nasnet_warmup 1 "
+    "--ensemble_param",
+    "retrain": f"{COMMON} --batch_size 32 --epochs 4 --aux_weight 0 --mixup_alpha 0.2 --lr 0.05",
 }
 CHECKPOINT = {"search": "search_resume.pth.tar", "retrain": "retrain_resume.pth.tar"}
-CELL = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_1x1~2|"
+
+
+class Small(NamedTuple):
+    """The smallest networks of a space that are worth while."""
+
+    flags: str
+    search: str
+    cell: str
+
+
+SPACES = {
+    "nats": Small(
+        "--space nats --cells_per_stage 1 --init_channels 4 --image_size 8",
+        "--regular --sample_ratio 0.5",
+        "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_1x1~2|",
+    ),
+    "chain": Small(
+        "--space chain --image_size 32 --c_last 32",
+        "--blocks_per_stage 2 --target_flops 4M --alpha_lr 0.02 --sample_ratio 0.1",
+        "[[0], [1, 4], [2], [5, 0], [3], [0], [0]]",
+    ),
+}
 
 
 class Runs:
     """Starts programs in folders of their own below a temporary one."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, space: Small):
         self.folder = folder
-        (folder / "cell.json").write_text(json.dumps(CELL))
+        self.flags = {"search": [*space.flags.split(), *space.search.split()], "retrain": space.flags.split()}
+        (folder / "cell.json").write_text(json.dumps(space.cell))
 
     def place(self, kind: str, name: str) -> Path:
         return self.folder / name / kind / "run"
 
     def start(self, kind: str, name: str, *flags: str, hook: str = "none") -> subprocess.Popen:
         cell = ["--cell_file", str(self.folder / "cell.json")] if kind == "retrain" else []
-        arguments = [*FLAGS[kind].split(), *cell, "--output_dir", str(self.folder / name), *flags]
+        arguments = [*FLAGS[kind].split(), *self.flags[kind], *cell, "--output_dir", str(self.folder / name), *flags]
         command = [sys.executable, __file__, "--child", kind, hook, "--", *arguments]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         return subprocess.Popen(
@@ -235,7 +259,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--kills", type=whole_number, metavar="N", default=20, help="runs of each program that are killed (default: 20)"
     )
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/faults.json")
+    parser.add_argument("--space", choices=tuple(SPACES), default="nats", help="whose networks (default: nats)")
+    parser.add_argument("--output", type=Path, help="(default: benchmarks/results/faults.json, faults_SPACE.json)")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("arguments", nargs="*", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -254,7 +279,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     chance = random.Random(0)
     with tempfile.TemporaryDirectory() as folder:
-        runs = Runs(Path(folder))
+        runs = Runs(Path(folder), SPACES[options.space])
         for kind in FLAGS:
             start = time.monotonic()
             code, errors = runs.finish(kind, "undisturbed")
@@ -278,7 +303,8 @@ def main(arguments: list[str] | None = None) -> None:
     rows = {f: {"tried": len(o), "survived": sum(o), "lost": len(o) - sum(o)} for f, o in table.items()}
     for fault, row in rows.items():
         print(f"{fault:55} tried {row['tried']:3} survived {row['survived']:3} lost {row['lost']}")
-    write_json(options.output, record() | {"faults": rows})
+    name = "faults.json" if options.space == "nats" else f"faults_{options.space}.json"
+    write_json(options.output or ROOT / "benchmarks/results" / name, record() | {"faults": rows})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Write a random cell as a genotype file: ``python scripts/random_genotype.py SEED FILE``."""
+"""Write a random architecture as a genotype file: ``python scripts/random_genotype.py SEED FILE``.
+
+A cell of DARTS, or a chain that costs what it shall: ``--space chain --target_flops 3.6M --image_size 32``.
+"""
 
 import argparse
 import sys
@@ -9,19 +12,59 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from CyDAS.models.cells.genotype import random_genotype
-from CyDAS.spaces import DartsSpace
-from CyDAS.utils.errors import run_program
+from CyDAS.models.chain.layout import ChainLayout
+from CyDAS.spaces import ChainSpace, DartsSpace
+from CyDAS.utils.errors import CydasError, run_program
 from CyDAS.utils.files import write_json
 from CyDAS.utils.numbers import whole_number
 
+#: Flags of chains: their costs depend on these.
+SHAPE = {
+    "blocks_per_stage": (4, "most blocks of a stage"),
+    "image_size": (224, "height and width of an image, pixels"),
+    "input_channels": (3, "channels of an image"),
+    "n_classes": (1000, "number of classes"),
+    "c_last": (960, "channels of the last stage"),
+}
+
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("seed", type=whole_number, metavar="SEED", help="seed of the choice, from 0 on")
     parser.add_argument("file", type=Path, metavar="FILE", help="genotype file to write; an earlier one is replaced")
+    parser.add_argument("--space", choices=("darts", "chain"), default="darts", help="(default: darts)")
+    chains = parser.add_argument_group("of chains")
+    chains.add_argument("--target_flops", metavar="TEXT", help="multiply-accumulates of an image: 294M (default: any)")
+    chains.add_argument("--target_tolerance", type=float, default=0.02, metavar="X", help="share of it, more or less")
+    for name, (default, text) in SHAPE.items():
+        text = f"{text} (default: {default})"
+        chains.add_argument(f"--{name}", type=whole_number, default=default, metavar="N", help=text)
     options = parser.parse_args(arguments)
-    genotype = random_genotype(torch.Generator().manual_seed(options.seed))
-    write_json(options.file, DartsSpace.to_strings([genotype] * 3))
+    generator = torch.Generator().manual_seed(options.seed)
+    if options.space == "chain":
+        entries = ChainSpace.to_strings(_random_chain(options, generator))
+    else:
+        entries = DartsSpace.to_strings([random_genotype(generator)] * 3)
+    write_json(options.file, entries)
+
+
+def _random_chain(options: argparse.Namespace, generator: torch.Generator):
+    """Raises :class:`CydasError` where no chain costs what it shall."""
+    from CyDAS.models.chain.choice import random_architecture
+    from CyDAS.models.chain.cost_table import CostTable
+    from CyDAS.spaces.chain_cost import read_amount
+
+    shape = {name: getattr(options, name) for name in SHAPE if name != "blocks_per_stage"}
+    try:
+        table = CostTable.counted(ChainLayout(depth=options.blocks_per_stage, **shape))
+    except ValueError as error:
+        raise CydasError(str(error)) from None
+    window = table.range
+    if options.target_flops is not None:
+        target = read_amount(options.target_flops, "target_flops")
+        table.check_target(target)
+        window = (1 - options.target_tolerance) * target, (1 + options.target_tolerance) * target
+    return random_architecture(table, window, generator)
 
 
 if __name__ == "__main__":

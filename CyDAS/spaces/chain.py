@@ -98,11 +98,13 @@ class ChainSpace(SearchSpace):
         from CyDAS.models.chain.blocks import Classifier, Stem, make_heads
         from CyDAS.models.chain.supernet import make_search_stages
 
-        layout = self.layout
+        layout, alphas = self.layout, ArchitectureParameters(self.layout.depth)
+        if self.aim and self.aim.constraint:
+            self.aim.constraint.start_from(alphas)
         return JointNetwork(
             Stem(layout.input_channels),
             make_search_stages(layout, self.bn_affine),
-            ArchitectureParameters(layout.depth),
+            alphas,
             make_heads(layout),
             partial(Classifier, layout),
             **self.joint_options,

@@ -5,7 +5,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from CyDAS.models.chain.alphas import ArchitectureParameters
 from CyDAS.models.chain.cost_table import CostTable
+
+#: Excesses beyond this are far: 2 percent of the target.
+NEAR = 0.02
+#: No target needs alphas that differ by more than so many from the cheapest to the dearest operation: all of the
+#: weight then is on one of them.
+STEEPEST = 1000.0
 
 
 class CostConstraint:
@@ -13,6 +20,7 @@ class CostConstraint:
 
     With g = expected / target - 1 the loss's term is ``lambda g + rho / 2 g^2``, and after each update of the
     architecture parameters lambda grows by ``rate * g``: it comes to rest where g is 0, whatever the loss pulls at.
+    Where g is far from 0, lambda grows no faster than at :data:`NEAR`: it would be far too large when g gets there.
     """
 
     def __init__(self, table: CostTable, target: float, rho: float = 10.0, rate: float = 0.1):
@@ -34,4 +42,20 @@ class CostConstraint:
     @torch.no_grad()
     def adapt(self, mixtures: Sequence[Tensor]) -> None:
         """To be called after each update of the architecture parameters."""
-        self.multiplier += self.rate * self.excess(mixtures)
+        self.multiplier += self.rate * self.excess(mixtures).clamp(-NEAR, NEAR)
+
+    @torch.no_grad()
+    def start_from(self, alphas: ArchitectureParameters) -> None:
+        """Shift alphas that say nothing yet so that the cost expected is the target.
+
+        Each alpha falls in proportion to its cost: of all mixtures with this cost that is the one of largest entropy,
+        as little as possible is decided before the search. Cheap targets favour the identity, dear ones avoid it.
+        """
+        before = [alpha.clone() for alpha in alphas]
+        unit = max(float(costs.max()) for costs in self.table.stages)
+        low, high = -STEEPEST, STEEPEST
+        for _ in range(60):  # halves the interval: the cost falls with the slope
+            slope = (low + high) / 2
+            for alpha, start, costs in zip(alphas, before, self.table.stages, strict=True):
+                alpha.copy_(start - slope * costs.to(alpha) / unit)
+            low, high = (slope, high) if self.excess(alphas.mixtures()) > 0 else (low, slope)

@@ -1,0 +1,132 @@
+"""What a search of chains is worth: what it finds against random chains of the same cost, all trained alike.
+
+    python benchmarks/chain_quality.py --cifar10 FOLDER --imagenette FOLDER --runs FOLDER
+
+At two targets, 0.5 and 0.8 of the largest chain of two blocks a stage, on CIFAR-10 (32 pixels) and on a small part of
+ImageNet in class folders (64 pixels): three searches, then a short training of each chain that was found and of five
+that were drawn at random, within 2 percent of the same cost. What is in RUNS already is not run again, so that the
+whole may be done in parts. Writes benchmarks/results/chain_quality.json. About two hours on one core.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any, NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import CyDAS  # noqa: F401  before torch: it says how long waiting threads spin
+
+# isort: split
+from benchmarks.speed import ROOT, record
+from CyDAS.models.chain.cost_table import CostTable
+from CyDAS.models.chain.layout import ChainLayout
+from CyDAS.utils.errors import CydasError, run_program
+from CyDAS.utils.files import read_json, write_json
+
+SEEDS, RANDOM = range(3), range(5)
+SHARES = (0.5, 0.8)
+DEPTH, C_LAST, CLASSES = 2, 320, 10
+CHAIN = f"--space chain --c_last {C_LAST} --device cpu --threads 1 --channels_last --resume_or_start --print_freq 50"
+SEARCH = (
+    f"--blocks_per_stage {DEPTH} --pretrain_epochs 3 --nasnet_warmup 1 --w_lr 0.05 --nasnet_lr 0.05 --alpha_lr 0.02 "
+    "--alpha_weight_decay 0"
+)
+RETRAIN = "--lr 0.05 --label_smooth 0 --cutout_length 0 --drop_rate 0"
+
+
+class Case(NamedTuple):
+    """A data set, and how long is searched and trained on it."""
+
+    data: str
+    image_size: int
+    search: str
+    retrain: str
+
+
+CASES = {
+    "cifar10": Case(
+        "--dataset cifar10 --data_dir {folder}", 32,
+        "--batch_size 64 --sample_ratio 0.06 --search_iter 13 --search_iter_epochs 1", "--batch_size 64 --epochs 1",
+    ),
+    "imagenette": Case(
+        "--dataset folder --data_dir {folder} --workers 0 --image_size 64", 64,
+        "--batch_size 32 --sample_ratio 1.0 --search_iter 18 --search_iter_epochs 4", "--batch_size 32 --epochs 30",
+    ),
+}  # fmt: skip
+
+
+def run(program: str, *flags: str) -> None:
+    command = [sys.executable, str(ROOT / program), *flags]
+    if subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
+        raise CydasError(f"this failed: {' '.join(command)}")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cifar10", type=Path, help="folder of CIFAR-10, as torchvision keeps it")
+    parser.add_argument("--imagenette", type=Path, help="folder with train/ and val/ of ten classes")
+    parser.add_argument("--runs", type=Path, required=True, help="folder of all runs")
+    options = parser.parse_args(arguments)
+    results = {}
+    for name, case in CASES.items():
+        folder = getattr(options, name)
+        if folder is not None:
+            results[name] = {str(share): compare(name, case, folder, share, options.runs) for share in SHARES}
+    made = record() | {"command": ["python", "benchmarks/chain_quality.py", "--cifar10", "...", "--imagenette", "..."]}
+    write_json(ROOT / "benchmarks/results/chain_quality.json", made | {"cases": results})
+
+
+def compare(name: str, case: Case, folder: Path, share: float, runs: Path) -> dict[str, Any]:
+    """Searches, random chains and trainings at one target."""
+    layout = ChainLayout(depth=DEPTH, c_last=C_LAST, n_classes=CLASSES, image_size=case.image_size)
+    table = CostTable.counted(layout)
+    target = round(share * table.range[1])
+    about = [*CHAIN.split(), *case.data.format(folder=folder).split(), "--output_dir", str(runs)]
+    shape = f"--space chain --blocks_per_stage {DEPTH} --c_last {C_LAST} --n_classes {CLASSES}".split()
+    found, drawn = [], []
+    for seed in SEEDS:
+        run_name = f"{name}-{share}-seed{seed}"
+        flags = [*SEARCH.split(), *case.search.split(), "--target_flops", str(target), "--seed", str(seed)]
+        if not (runs / "search" / run_name / "result.json").exists():
+            run("CyDAS/search.py", *about, *flags, "--name", run_name)
+        found.append(train(case, about, runs, run_name, runs / "search" / run_name / "genotype.json", seed))
+        found[-1] |= costs_of(runs / "search" / run_name, target)
+        print(name, share, "found", found[-1], flush=True)
+    for seed in RANDOM:
+        run_name = f"{name}-{share}-random{seed}"
+        genotype = runs / f"{run_name}.json"
+        size = ["--image_size", str(case.image_size), "--target_flops", str(target)]
+        run("scripts/random_genotype.py", str(seed), str(genotype), *shape, *size)
+        drawn.append(train(case, about, runs, run_name, genotype, seed))
+        print(name, share, "random", drawn[-1], flush=True)
+    figures = {"target": target, "largest": table.range[1], "found": found, "random": drawn}
+    for kind in ("found", "random"):
+        accuracies = [entry["top1"] for entry in figures[kind]]
+        figures[f"{kind}_mean"], figures[f"{kind}_std"] = mean(accuracies), stdev(accuracies)
+    print(name, share, {key: value for key, value in figures.items() if key.endswith(("mean", "std"))}, flush=True)
+    return figures
+
+
+def train(case: Case, about: list[str], runs: Path, name: str, genotype: Path, seed: int) -> dict[str, Any]:
+    """The last epoch's accuracy of a chain; its cost."""
+    result = runs / "retrain" / name / "result.json"
+    if not result.exists():
+        flags = [*RETRAIN.split(), *case.retrain.split(), "--seed", str(seed), "--cell_file", str(genotype)]
+        run("CyDAS/retrain.py", *about, *flags, "--name", name)
+    content = read_json(result, "result")
+    return {"chain": content["genotype"]["0"], "seed": seed, "macs": content["macs"], "top1": content["last"]["top1"]}
+
+
+def costs_of(search: Path, target: int) -> dict[str, float]:
+    """How far a search's end is from its target: what it expects, and what it found."""
+    last = read_json(sorted((search / "alphas").glob("round_*.json"))[-1], "round")
+    return {f"{name}_off": last[f"cost/{name}_M"] * 1e6 / target - 1 for name in ("expected", "found")} | {
+        "entropy": last["entropy"]
+    }
+
+
+if __name__ == "__main__":
+    run_program(main)

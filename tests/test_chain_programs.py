@@ -1,0 +1,294 @@
+"""Chains in the three programs: what a search finds costs what it shall, resumes exactly, and opens in timm."""
+
+import json
+
+import pytest
+import timm
+import torch
+from two_ranks import run_ranks
+
+from CyDAS.config import SearchConfig
+from CyDAS.engine.cycle import CyclicSearch
+from CyDAS.engine.optim import Precision, SearchOptimisers
+from CyDAS.models.chain.architecture import SEARCHED, parse_architecture
+from CyDAS.models.chain.cost_table import CostTable
+from CyDAS.models.chain.layout import ChainLayout
+from CyDAS.models.chain.network import RetrainedChain, chain_network
+from CyDAS.retrain import main as retrain
+from CyDAS.runs.checkpoint import load_checkpoint
+from CyDAS.search import main as search
+from CyDAS.spaces import ChainSpace, load_architecture
+from CyDAS.spaces.chain_cost import CostAim
+from CyDAS.test import main as evaluate
+from CyDAS.utils.errors import CydasError
+from CyDAS.utils.profile import count_macs
+
+TARGET = 4e6
+CHAINS = "--space chain --image_size 32 --c_last 32 --device cpu --threads 1 --print_freq 1".split()
+SEARCH = (
+    "--blocks_per_stage 2 --target_flops 4M --alpha_lr 0.05 --batch_size 16 --sample_ratio 0.04 --pretrain_epochs 1 "
+    "--search_iter 3 --search_iter_epochs 1 --nasnet_warmup 1 --checkpoint_minutes 0.000001"
+).split()
+LAYOUT = ChainLayout(depth=2, c_last=32, n_classes=10, input_channels=1, image_size=32)
+
+
+def run_search(folder, *flags):
+    search([*CHAINS, *SEARCH, "--output_dir", str(folder), "--name", "first", *flags])
+    return folder / "search/first"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A search and the retraining of what it found."""
+    folder = tmp_path_factory.mktemp("chain")
+    run_search(folder)
+    retrain([*CHAINS, *RETRAIN, "--output_dir", str(folder), "--name", "first"])
+    return folder
+
+
+RETRAIN = "--epochs 1 --batch_size 120 --cutout_length 0".split()
+
+
+# -- what is found -----------------------------------------------------------------------------------------------------
+
+
+def test_a_search_finds_a_chain_that_costs_what_it_shall(finished):
+    run = finished / "search/first"
+    result = json.loads((run / "result.json").read_text())
+    architecture = load_architecture(run / "genotype.json", 3, "chain")
+    assert abs(result["cost"] / TARGET - 1) <= 0.02
+    network = chain_network(architecture, c_last=32, num_classes=10, in_chans=1)
+    assert count_macs(network, (1, 32, 32)) == result["cost"]
+    for number in (1, 2, 3):
+        entry = json.loads((run / f"alphas/round_{number:03d}.json").read_text())
+        assert abs(entry["cost/found_M"] * 1e6 / TARGET - 1) <= 0.02  # also every evaluation network on the way
+        assert abs(entry["cost/expected_M"] * 1e6 / TARGET - 1) <= 0.1
+    checkpoint = run / "search_resume.pth.tar"
+    assert load_architecture(checkpoint, 3, "chain") == architecture
+    assert str(architecture) in (run / "search.log").read_text()
+
+
+def test_what_retrain_saves_opens_in_timm_and_in_a_test(finished, capsys):
+    last = finished / "retrain/first/last.pth.tar"
+    architecture = load_architecture(finished / "search/first/genotype.json", 3, "chain")
+    ours = chain_network(architecture, kind=RetrainedChain, c_last=32, num_classes=10, in_chans=1).eval()
+    ours.load_state_dict(load_checkpoint(last)["state_dict"])
+    shape = {"c_last": 32, "num_classes": 10, "in_chans": 1}
+    theirs = timm.create_model(
+        "cdarts_chain", architecture=str(architecture), checkpoint_path=str(last), **shape
+    ).eval()
+    x = torch.randn(4, 1, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(ours(x).logits, theirs(x))
+    backbone = timm.create_model(
+        "cdarts_chain", architecture=str(architecture), checkpoint_path=str(last), features_only=True,
+        in_chans=1, c_last=32,
+    )  # fmt: skip
+    assert torch.equal(backbone.conv_stem.weight, theirs.conv_stem.weight)
+    result = json.loads((finished / "retrain/first/result.json").read_text())
+    evaluate(["--output_dir", str(finished), "--name", "first", "--device", "cpu"])
+    assert f"top-1 {result['last']['top1']:.2f} %" in capsys.readouterr().out
+
+
+def test_checkpointed_activations_give_the_same_step():
+    architecture = parse_architecture("[[0], [1, 4], [2], [5, 0], [3], [0], [0]]")
+    steps = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        space = ChainSpace(LAYOUT, grad_checkpointing=checkpointing)
+        network = space.retrain_network(architecture, False).train()
+        network(torch.ones(4, 1, 32, 32).cumsum(3)).logits.square().sum().backward()
+        steps.append([p.grad for p in network.parameters()] + list(network.buffers()))
+    assert all(map(torch.equal, *steps))
+
+
+# -- the cycle ---------------------------------------------------------------------------------------------------------
+
+
+def make_search(dtype=torch.float32, use_amp=False, target=TARGET, **flags):
+    torch.manual_seed(0)
+    space = ChainSpace(LAYOUT, CostAim(CostTable.counted(LAYOUT), target))
+    joint = space.build().to(dtype).train()
+    config = SearchConfig(space="chain", search_iter=3, pretrain_epochs=1, alpha_lr=0.05, **flags)
+    engine = CyclicSearch(space, joint, config, Precision(torch.device("cpu"), use_amp, "bf16"))
+    engine._set_evaluation(space.discretise(joint))
+    joint.to(dtype)
+    engine.optimisers = SearchOptimisers(joint, config)
+    return engine
+
+
+def batch(count=8, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(count, 1, 32, 32, generator=generator).to(dtype), torch.arange(count) % 10
+
+
+@pytest.mark.parametrize("method", ["cdarts", "darts"])
+def test_the_cost_term_moves_the_alphas_and_its_multiplier_with_them(method):
+    engine = make_search(method=method)
+    constraint = engine.space.aim.constraint
+    constraint.target *= 0.8  # as if it had been 20 percent lower from the start
+    before = float(constraint.excess(engine.joint.super_layers_arch.mixtures()).detach())
+    for _ in range(3):
+        update = engine.val_update if method == "cdarts" else engine.alpha_update
+        update(*batch(), epoch=1)
+    after = float(constraint.excess(engine.joint.super_layers_arch.mixtures()).detach())
+    assert before == pytest.approx(0.25, abs=0.01) and after < 0.9 * before
+    assert float(constraint.multiplier) == pytest.approx(3 * 0.1 * 0.02)  # far from the target it grows slowly
+
+
+@pytest.mark.parametrize("share", [0.35, 0.5, 0.8, 0.97])
+def test_a_search_starts_at_its_target(share):
+    target = share * CostTable.counted(LAYOUT).range[1]
+    engine = make_search(target=target)
+    mixtures = engine.joint.super_layers_arch.mixtures()
+    assert float(engine.space.aim.constraint.excess(mixtures).detach()) == pytest.approx(0, abs=1e-4)
+    costs = engine.space.aim.table.stages[2]
+    order = mixtures[2][1].detach().argsort()
+    uniform = CostAim(CostTable.counted(LAYOUT)).table.expected([torch.full((2, 7), 1 / 7)] * 5) / target
+    assert torch.equal(order, costs[1].argsort(descending=bool(uniform > 1.02)))  # in the order of their costs
+
+
+def test_no_target_no_cost_term():
+    engine = make_search(target=None)
+    assert engine.regularisation(0) == 0
+    alphas = engine.joint.super_layers_arch
+    assert max(float(alpha.detach().abs().max()) for alpha in alphas) < 0.01
+    with torch.no_grad():
+        for alpha in alphas:
+            alpha[:, 5] = 5.0
+    assert engine.space.discretise(engine.joint).stages[1:-1] == ((5, 5),) * 5
+
+
+def test_weights_are_kept_by_the_place_in_the_search_network():
+    """Where a block before it goes, a block's weights go on."""
+    engine = make_search()
+    layers = []
+    for text in ("[[0], [1, 4], [2], [5], [3], [0], [0]]", "[[0], [1], [2], [5], [3], [0], [0]]"):
+        engine._set_evaluation(parse_architecture(text))
+        engine.pool.fill(engine.joint.nas_layers)
+        engine.pool.store(engine.joint.nas_layers)
+        layers.append(engine.joint.nas_layers)
+    gap = parse_architecture("[[0], [1, -1, 4], [2], [5], [3], [0], [0]]")
+    assert gap == parse_architecture("[[0], [1, 4], [2], [5], [3], [0], [0]]")
+    assert gap.with_gaps() == "[[0], [1, -1, 4], [2], [5], [3], [0], [0]]" and str(gap) != gap.with_gaps()
+    assert ChainSpace.parse(ChainSpace.to_state(gap), None, "").slots == gap.slots
+    three = ChainSpace(ChainLayout(depth=3, c_last=32, n_classes=10, input_channels=1, image_size=32))
+    joint = three.build()
+    three.set_evaluation(joint, gap)
+    engine.pool.store(joint.nas_layers)
+    assert "0.2.k7_e4" in engine.pool.state_dict()
+    assert [block.slot for block in joint.nas_layers[0]] == [0, 2]
+
+
+def test_bf16_takes_the_same_steps_nearly():
+    figures = [make_search(use_amp=use_amp).val_update(*batch(16), epoch=1)[0].total for use_amp in (False, True)]
+    assert float(figures[0].detach()) == pytest.approx(float(figures[1].detach()), rel=0.05)
+
+
+def _half(process, count):
+    engine = make_search(torch.float64)
+    for module in engine.joint.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
+    x, y = batch(count, torch.float64)
+    own = slice(process.rank, None, process.world_size) if process else slice(None)
+    for update in (engine.evaluation_update, engine.train_update):
+        update(x[own], y[own])
+    engine.val_update(x[own], y[own], epoch=1)
+    return {name: p.detach().clone() for name, p in engine.joint.named_parameters()}, float(
+        engine.space.aim.constraint.multiplier
+    )
+
+
+def test_two_processes_with_half_the_images_make_the_updates_of_one():
+    one, multiplier = _half(None, 8)
+    for parameters, other in run_ranks(_half, 8):
+        assert other == pytest.approx(multiplier, rel=1e-9)
+        for name, value in one.items():
+            torch.testing.assert_close(parameters[name], value, rtol=1e-6, atol=1e-8, msg=name)
+
+
+@pytest.mark.parametrize("update", ["train_update", "evaluation_update", "val_update"])
+def test_a_search_cut_off_anywhere_ends_as_if_it_had_not(finished, tmp_path, monkeypatch, update):
+    original, left = getattr(CyclicSearch, update), [2]
+
+    def cut(self, *arguments):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return original(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CyclicSearch, update, cut)
+        with pytest.raises(KeyboardInterrupt):
+            run_search(tmp_path)
+    run = run_search(tmp_path, "--resume")
+    mine, theirs = (load_checkpoint(r / "search_resume.pth.tar")["search"] for r in (run, finished / "search/first"))
+    assert repr(mine) == repr(theirs)
+    for name, tensor in theirs["joint"].items():
+        assert torch.equal(mine["joint"][name], tensor), name
+    assert mine["space"]["multiplier"] == theirs["space"]["multiplier"] != 0
+
+
+# -- bad input ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flags", "word"),
+    [
+        ("--target_flops 1M", "no network of this space costs 1 M: they cost"),
+        ("--target_flops 294M", "no network of this space costs 294 M: they cost"),
+        ("--target_flops many", "--target_flops is a number of operations like 294M"),
+        ("--target_flops_published 4M", "are two targets: give one of them"),
+        ("--target_latency 3", "--target_latency and --latency_table belong together"),
+        ("--image_size 16", "needs images of 32 pixels at least"),
+        ("--use_beta", "--use_beta has no effect with --space chain: only cells"),
+        ("--init_channels 16", "--init_channels has no effect with --space chain: only cells"),
+        ("--layer_num 4 --regular", "--layer_num, --regular have no effect with --space chain"),
+        ("--nats_table x", "--nats_table has no effect with --space chain"),
+    ],
+)
+def test_flags_that_make_no_search_are_refused(tmp_path, flags, word):
+    with pytest.raises(CydasError, match=word):
+        run_search(tmp_path, *flags.split())
+    assert not (tmp_path / "search").exists()
+
+
+def test_flags_of_chains_are_refused_for_cells(tmp_path):
+    with pytest.raises(CydasError, match="--target_flops has no effect with --space nats: only chains"):
+        search(["--space", "nats", "--target_flops", "4M", "--output_dir", str(tmp_path)])
+    with pytest.raises(CydasError, match="--aux_weight has no effect with --space chain"):
+        retrain([*CHAINS, *RETRAIN, "--aux_weight", "0.4", "--cell_file", cell(tmp_path, "[[0]]" * 0 + FINE)])
+
+
+FINE = "[[0], [1, 4], [2], [5, 0], [3], [0], [0]]"
+
+
+def cell(folder, text):
+    path = folder / "cell.json"
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("[[0], [6], [2], [5, 0], [3], [0], [0]]", "stage 1, block 0: 6 is no operation"),
+        ("[[0], [1, true], [2], [5, 0], [3], [0], [0]]", "stage 1, block 1: True is no operation"),
+        ("[[0], [], [2], [5, 0], [3], [0], [0]]", "stage 1 is empty"),
+        ("[[0], [1, 1, 1, 1, 1, 1, 1], [2], [5, 0], [3], [0], [0]]", "stage 1 has 7 blocks"),
+        ("[[0], [-1, 1], [2], [5, 0], [3], [0], [0]]", "stage 1, block 0: a stage's first block"),
+        ("[[0], [1], [2], [5, 0], [3], [0]]", "7 stages are expected"),
+    ],
+)
+def test_lists_that_are_no_chain_are_refused(tmp_path, text, word):
+    with pytest.raises(CydasError, match=word):
+        retrain([*CHAINS, *RETRAIN, "--output_dir", str(tmp_path), "--cell_file", cell(tmp_path, text)])
+
+
+def test_a_window_without_any_chain_is_refused_before_the_search():
+    table = CostTable.counted(LAYOUT)
+    lowest = table.range[0]
+    with pytest.raises(CydasError, match="no network of this space was found that costs"):
+        CostAim(table, lowest + 10, tolerance=1e-7)
+    assert CostAim(table, lowest).choose([torch.zeros(2, 7)] * 5).blocks == 1 + len(SEARCHED)
