@@ -53,7 +53,7 @@ CASES = {
     ),
     "imagenette": Case(
         "--dataset folder --data_dir {folder} --workers 0 --image_size 64", 64,
-        "--batch_size 32 --sample_ratio 1.0 --search_iter 18 --search_iter_epochs 4", "--batch_size 32 --epochs 30",
+        "--batch_size 32 --sample_ratio 1.0 --search_iter 12 --search_iter_epochs 3", "--batch_size 32 --epochs 20",
     ),
 }  # fmt: skip
 

@@ -26,10 +26,10 @@ from CyDAS.utils.profile import count_macs
 TARGET = 4e6
 CHAINS = "--space chain --image_size 32 --c_last 32 --device cpu --threads 1 --print_freq 1".split()
 SEARCH = (
-    "--blocks_per_stage 2 --target_flops 4M --alpha_lr 0.05 --batch_size 16 --sample_ratio 0.04 --pretrain_epochs 1 "
+    "--blocks_per_stage 2 --target_flops 4M --alpha_lr 0.05 --batch_size 16 --sample_ratio 0.07 --pretrain_epochs 1 "
     "--search_iter 3 --search_iter_epochs 1 --nasnet_warmup 1 --checkpoint_minutes 0.000001"
 ).split()
-LAYOUT = ChainLayout(depth=2, c_last=32, n_classes=10, input_channels=1, image_size=32)
+LAYOUT = ChainLayout(depth=2, c_last=32, n_classes=10, input_channels=3, image_size=32)
 
 
 def run_search(folder, *flags):
@@ -57,8 +57,8 @@ def test_a_search_finds_a_chain_that_costs_what_it_shall(finished):
     result = json.loads((run / "result.json").read_text())
     architecture = load_architecture(run / "genotype.json", 3, "chain")
     assert abs(result["cost"] / TARGET - 1) <= 0.02
-    network = chain_network(architecture, c_last=32, num_classes=10, in_chans=1)
-    assert count_macs(network, (1, 32, 32)) == result["cost"]
+    network = chain_network(architecture, c_last=32, num_classes=10, in_chans=3)
+    assert count_macs(network, (3, 32, 32)) == result["cost"]
     for number in (1, 2, 3):
         entry = json.loads((run / f"alphas/round_{number:03d}.json").read_text())
         assert abs(entry["cost/found_M"] * 1e6 / TARGET - 1) <= 0.02  # also every evaluation network on the way
@@ -71,18 +71,18 @@ def test_a_search_finds_a_chain_that_costs_what_it_shall(finished):
 def test_what_retrain_saves_opens_in_timm_and_in_a_test(finished, capsys):
     last = finished / "retrain/first/last.pth.tar"
     architecture = load_architecture(finished / "search/first/genotype.json", 3, "chain")
-    ours = chain_network(architecture, kind=RetrainedChain, c_last=32, num_classes=10, in_chans=1).eval()
+    ours = chain_network(architecture, kind=RetrainedChain, c_last=32, num_classes=10, in_chans=3).eval()
     ours.load_state_dict(load_checkpoint(last)["state_dict"])
-    shape = {"c_last": 32, "num_classes": 10, "in_chans": 1}
+    shape = {"c_last": 32, "num_classes": 10, "in_chans": 3}
     theirs = timm.create_model(
         "cdarts_chain", architecture=str(architecture), checkpoint_path=str(last), **shape
     ).eval()
-    x = torch.randn(4, 1, 32, 32)
+    x = torch.randn(4, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(ours(x).logits, theirs(x))
     backbone = timm.create_model(
         "cdarts_chain", architecture=str(architecture), checkpoint_path=str(last), features_only=True,
-        in_chans=1, c_last=32,
+        in_chans=3, c_last=32,
     )  # fmt: skip
     assert torch.equal(backbone.conv_stem.weight, theirs.conv_stem.weight)
     result = json.loads((finished / "retrain/first/result.json").read_text())
@@ -97,7 +97,7 @@ def test_checkpointed_activations_give_the_same_step():
         torch.manual_seed(0)
         space = ChainSpace(LAYOUT, grad_checkpointing=checkpointing)
         network = space.retrain_network(architecture, False).train()
-        network(torch.ones(4, 1, 32, 32).cumsum(3)).logits.square().sum().backward()
+        network(torch.ones(4, 3, 32, 32).cumsum(3)).logits.square().sum().backward()
         steps.append([p.grad for p in network.parameters()] + list(network.buffers()))
     assert all(map(torch.equal, *steps))
 
@@ -119,7 +119,7 @@ def make_search(dtype=torch.float32, use_amp=False, target=TARGET, **flags):
 
 def batch(count=8, dtype=torch.float32):
     generator = torch.Generator().manual_seed(1)
-    return torch.randn(count, 1, 32, 32, generator=generator).to(dtype), torch.arange(count) % 10
+    return torch.randn(count, 3, 32, 32, generator=generator).to(dtype), torch.arange(count) % 10
 
 
 @pytest.mark.parametrize("method", ["cdarts", "darts"])
@@ -132,7 +132,7 @@ def test_the_cost_term_moves_the_alphas_and_its_multiplier_with_them(method):
         update = engine.val_update if method == "cdarts" else engine.alpha_update
         update(*batch(), epoch=1)
     after = float(constraint.excess(engine.joint.super_layers_arch.mixtures()).detach())
-    assert before == pytest.approx(0.25, abs=0.01) and after < 0.9 * before
+    assert before == pytest.approx(0.25, abs=0.01) and after < 0.95 * before
     assert float(constraint.multiplier) == pytest.approx(3 * 0.1 * 0.02)  # far from the target it grows slowly
 
 
@@ -172,7 +172,7 @@ def test_weights_are_kept_by_the_place_in_the_search_network():
     assert gap == parse_architecture("[[0], [1, 4], [2], [5], [3], [0], [0]]")
     assert gap.with_gaps() == "[[0], [1, -1, 4], [2], [5], [3], [0], [0]]" and str(gap) != gap.with_gaps()
     assert ChainSpace.parse(ChainSpace.to_state(gap), None, "").slots == gap.slots
-    three = ChainSpace(ChainLayout(depth=3, c_last=32, n_classes=10, input_channels=1, image_size=32))
+    three = ChainSpace(ChainLayout(depth=3, c_last=32, n_classes=10, input_channels=3, image_size=32))
     joint = three.build()
     three.set_evaluation(joint, gap)
     engine.pool.store(joint.nas_layers)
@@ -195,9 +195,8 @@ def _half(process, count):
     for update in (engine.evaluation_update, engine.train_update):
         update(x[own], y[own])
     engine.val_update(x[own], y[own], epoch=1)
-    return {name: p.detach().clone() for name, p in engine.joint.named_parameters()}, float(
-        engine.space.aim.constraint.multiplier
-    )
+    parameters = {name: p.detach().numpy() for name, p in engine.joint.named_parameters()}  # by value through a pipe
+    return parameters, float(engine.space.aim.constraint.multiplier)
 
 
 def test_two_processes_with_half_the_images_make_the_updates_of_one():
@@ -205,7 +204,7 @@ def test_two_processes_with_half_the_images_make_the_updates_of_one():
     for parameters, other in run_ranks(_half, 8):
         assert other == pytest.approx(multiplier, rel=1e-9)
         for name, value in one.items():
-            torch.testing.assert_close(parameters[name], value, rtol=1e-6, atol=1e-8, msg=name)
+            assert parameters[name] == pytest.approx(value, rel=1e-6, abs=1e-8), name
 
 
 @pytest.mark.parametrize("update", ["train_update", "evaluation_update", "val_update"])
@@ -237,10 +236,11 @@ def test_a_search_cut_off_anywhere_ends_as_if_it_had_not(finished, tmp_path, mon
     ("flags", "word"),
     [
         ("--target_flops 1M", "no network of this space costs 1 M: they cost"),
-        ("--target_flops 294M", "no network of this space costs 294 M: they cost"),
+        ("--target_flops 294M", "no network of this space costs 294.0 M: they cost"),
         ("--target_flops many", "--target_flops is a number of operations like 294M"),
         ("--target_flops_published 4M", "are two targets: give one of them"),
-        ("--target_latency 3", "--target_latency and --latency_table belong together"),
+        ("--target_latency 3", "--target_flops and --target_latency are two targets"),
+        ("--latency_table x", "--target_latency and --latency_table belong together"),
         ("--image_size 16", "needs images of 32 pixels at least"),
         ("--use_beta", "--use_beta has no effect with --space chain: only cells"),
         ("--init_channels 16", "--init_channels has no effect with --space chain: only cells"),
@@ -256,9 +256,9 @@ def test_flags_that_make_no_search_are_refused(tmp_path, flags, word):
 
 def test_flags_of_chains_are_refused_for_cells(tmp_path):
     with pytest.raises(CydasError, match="--target_flops has no effect with --space nats: only chains"):
-        search(["--space", "nats", "--target_flops", "4M", "--output_dir", str(tmp_path)])
+        search(["--space", "nats", "--target_flops", "4M", "--search_iter", "9", "--output_dir", str(tmp_path)])
     with pytest.raises(CydasError, match="--aux_weight has no effect with --space chain"):
-        retrain([*CHAINS, *RETRAIN, "--aux_weight", "0.4", "--cell_file", cell(tmp_path, "[[0]]" * 0 + FINE)])
+        retrain([*CHAINS, *RETRAIN, "--aux_weight", "0.4", "--cell_file", cell(tmp_path, FINE)])
 
 
 FINE = "[[0], [1, 4], [2], [5, 0], [3], [0], [0]]"
