@@ -5,20 +5,25 @@ import json
 import pytest
 import timm
 import torch
+from conftest import ROOT
 from two_ranks import run_ranks
 
 from CyDAS.config import SearchConfig
 from CyDAS.engine.cycle import CyclicSearch
 from CyDAS.engine.optim import Precision, SearchOptimisers
+from CyDAS.latency import main as latency
 from CyDAS.models.chain.architecture import SEARCHED, parse_architecture
 from CyDAS.models.chain.cost_table import CostTable
 from CyDAS.models.chain.layout import ChainLayout
 from CyDAS.models.chain.network import RetrainedChain, chain_network
+from CyDAS.models.chain.published import PUBLISHED
 from CyDAS.retrain import main as retrain
 from CyDAS.runs.checkpoint import load_checkpoint
+from CyDAS.scripts.random_genotype import main as draw_random
 from CyDAS.search import main as search
 from CyDAS.spaces import ChainSpace, load_architecture
-from CyDAS.spaces.chain_cost import CostAim
+from CyDAS.spaces.chain_cost import CostAim, make_aim
+from CyDAS.spaces.chain_latency import read_latency_table, write_latency_table
 from CyDAS.test import main as evaluate
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.profile import count_macs
@@ -292,3 +297,70 @@ def test_a_window_without_any_chain_is_refused_before_the_search():
     with pytest.raises(CydasError, match="no network of this space was found that costs"):
         CostAim(table, lowest + 10, tolerance=1e-7)
     assert CostAim(table, lowest).choose([torch.zeros(2, 7)] * 5).blocks == 1 + len(SEARCHED)
+
+
+# -- the programs beside search, retrain and test ----------------------------------------------------------------------
+
+
+def test_a_table_of_milliseconds_is_measured_and_a_search_aims_at_it(tmp_path, capsys):
+    table = tmp_path / "latency.json"
+    shape = "--image_size 32 --n_classes 10 --c_last 32 --rounds 1 --networks 2".split()
+    latency(["--table", str(table), *shape])
+    assert "sums of the table against 2 whole networks: off by" in capsys.readouterr().out
+    content = json.loads(table.read_text())
+    assert len(content["errors"]) == 2 and content["batch_size"] == 1 and content["threads"] >= 1
+    for stage in content["blocks"].values():
+        for row in stage:
+            row[:] = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]  # the same on every machine
+    content["fixed"] = 10.0
+    table.write_text(json.dumps(content))
+    flags = [flag for flag in SEARCH if flag not in ("--target_flops", "4M")]
+    with pytest.raises(CydasError, match="costs 9 ms: they cost 15 ms to 70 ms"):
+        search([*CHAINS, *flags, "--output_dir", str(tmp_path), "--latency_table", str(table), "--target_latency", "9"])
+    aim = make_aim(SearchConfig(latency_table=table, target_latency=30.0, target_tolerance=0.01), LAYOUT)
+    found = aim.choose([torch.full((2, 7), 1 / 7)] * 5)
+    assert 29.7 <= aim.table.of(found) <= 30.3
+    assert aim.table.of(parse_architecture(FINE)) == 10 + 2 + 5 + 3 + 6 + 1 + 4 + 1
+    assert CostAim.from_state(aim.state_dict()).choose([torch.full((2, 7), 1 / 7)] * 5) == found
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"kind": "other"}, "is none: python -m CyDAS.latency"),
+        ({"image_size": 64}, "is of other networks: image_size 64, here 32"),
+        ({"fixed": "1"}, "milliseconds of 6 operations in stages 1 to 5"),
+        ({"fixed": float("nan")}, "milliseconds of 6 operations"),
+        ({"blocks": {}}, "milliseconds of 6 operations"),
+        ({"blocks": {str(stage): [[1.0] * 6, [1.0] * 5] for stage in SEARCHED}}, "milliseconds of 6 operations"),
+        ({"blocks": {str(stage): [[1.0] * 6, [-1.0] * 6] for stage in SEARCHED}}, "milliseconds of 6 operations"),
+    ],
+)
+def test_other_files_are_no_latency_tables(tmp_path, change, word):
+    path = tmp_path / "latency.json"
+    blocks = {str(stage): [[1.0] * 6, [1.0] * 6] for stage in SEARCHED}
+    write_latency_table(path, LAYOUT, 1.0, blocks, {})
+    assert read_latency_table(path, LAYOUT).range == (6.0, 11.0)
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(CydasError, match=word):
+        read_latency_table(path, LAYOUT)
+
+
+def test_random_chains_cost_what_they_shall_and_follow_their_seed(tmp_path):
+    shape = "--space chain --blocks_per_stage 2 --image_size 32 --n_classes 10 --c_last 32".split()
+    for seed, name in ((0, "a"), (0, "b"), (1, "c")):
+        draw_random([str(seed), str(tmp_path / name), *shape, "--target_flops", "4M"])
+    a, b, c = (load_architecture(tmp_path / name, 3, "chain") for name in "abc")
+    assert a == b != c
+    assert all(abs(CostTable.counted(LAYOUT).of(each) / TARGET - 1) <= 0.02 for each in (a, c))
+    with pytest.raises(CydasError, match="no network of this space costs 1 M"):
+        draw_random(["0", str(tmp_path / "d"), *shape, "--target_flops", "1M"])
+    with pytest.raises(CydasError, match="a stage has 1 to 6 blocks, not 7"):
+        draw_random(["0", str(tmp_path / "d"), "--space", "chain", "--blocks_per_stage", "7"])
+    assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize("name", ["cdarts_a", "cdarts_b"])
+def test_the_published_chains_are_files(name):
+    path = ROOT / f"CyDAS/cells/{name}.json"
+    assert load_architecture(path, 3, "chain") == PUBLISHED[name].architecture

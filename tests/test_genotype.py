@@ -40,7 +40,7 @@ def test_random_genotypes_round_trip():
 
 
 def test_the_seven_published_files_are_read():
-    files = sorted(CELLS.glob("*.json"))
+    files = sorted(CELLS.glob("*_genotype.json"))
     assert len(files) == 7
     for path in files:
         architecture = load_architecture(path, 3)
