@@ -25,12 +25,16 @@ from CyDAS.models.cells.genotype import parse_genotype
 from CyDAS.models.cells.layout import Layout
 from CyDAS.models.cells.nasnet import DropPath, EvaluationCell
 from CyDAS.models.cells.supernet import ArchitectureParameters, SearchCell
+from CyDAS.models.chain.architecture import parse_architecture as read_chain
+from CyDAS.models.chain.cost_table import CostTable
+from CyDAS.models.chain.layout import ChainLayout
 from CyDAS.models.heads import AuxiliaryHead, DistillationHead
 from CyDAS.models.native.watch import Parts
 from CyDAS.models.nats.architecture import parse_architecture
 from CyDAS.models.nats.networks import NatsLayout
 from CyDAS.runs.meters import Averages
-from CyDAS.spaces import DartsSpace, NatsSpace
+from CyDAS.spaces import ChainSpace, DartsSpace, NatsSpace
+from CyDAS.spaces.chain_cost import CostAim
 from CyDAS.tasks.classification import mixup, retrain_loss, top1
 from CyDAS.utils.distributed import Process
 
@@ -106,15 +110,38 @@ def batch():
     return torch.randn(4, 3, 8, 8, device=META), torch.randint(0, 10, (4,), device=META)
 
 
-@pytest.mark.parametrize("flags", [{"regular": True}, {"accum_steps": 2, "clip_apart": True, "interactive_type": 1}])
-def test_a_search_step_does_not_wait(flags):
+def nats():
+    return NatsSpace(NatsLayout(4, 1, image_size=8), ensemble_param=True), parse_architecture(NATS_CELL)
+
+
+def chains():
+    """With a target: the cost's table and multiplier are on the device, too."""
+    layout = ChainLayout(depth=2, c_last=8, n_classes=10, image_size=32)
+    aim = CostAim(CostTable.counted(layout), 4e6)
+    return ChainSpace(layout, aim), read_chain("[[0], [1, 4], [2], [5, 0], [3], [0], [0]]")
+
+
+@pytest.mark.parametrize(
+    ("make", "size", "flags"),
+    [
+        (nats, 8, {"regular": True}),
+        (nats, 8, {"accum_steps": 2, "clip_apart": True, "interactive_type": 1}),
+        (chains, 32, {}),
+    ],
+)
+def test_a_search_step_does_not_wait(make, size, flags):
     config = SearchConfig(search_iter=4, pretrain_epochs=1, **flags)
-    space = NatsSpace(NatsLayout(4, 1, image_size=8), ensemble_param=True)
+    space, architecture = make()
+    constraint = getattr(space, "aim", None) and space.aim.constraint
+    if constraint:  # which reads numbers, once, before the search
+        constraint.start_from = lambda alphas: None
     with META:
         joint = space.build().train()
-        space.set_evaluation(joint, parse_architecture(NATS_CELL))
+        space.set_evaluation(joint, architecture)
     search = CyclicSearch(space, joint, config, precision())
-    x, y = batch()
+    x, y = torch.randn(4, 3, size, size, device=META), torch.randint(0, 10, (4,), device=META)
+    if constraint:
+        search.regularisation(0)  # the table and the multiplier go to the device once
     with watch():
         for update in (search.train_update, search.evaluation_update, partial(search.alpha_update, epoch=0)):
             search.averages.add(search._guarded("any", update, (x, y)), 4)
