@@ -17,6 +17,7 @@ from CyDAS.models.chain.cost_table import CostTable
 from CyDAS.models.chain.layout import ChainLayout
 from CyDAS.models.chain.network import RetrainedChain, chain_network
 from CyDAS.models.chain.published import PUBLISHED
+from CyDAS.models.fuse import fold_batch_norms
 from CyDAS.retrain import main as retrain
 from CyDAS.runs.checkpoint import load_checkpoint
 from CyDAS.scripts.random_genotype import main as draw_random
@@ -105,6 +106,22 @@ def test_checkpointed_activations_give_the_same_step():
         network(torch.ones(4, 3, 32, 32).cumsum(3)).logits.square().sum().backward()
         steps.append([p.grad for p in network.parameters()] + list(network.buffers()))
     assert all(map(torch.equal, *steps))
+
+
+def test_a_tested_chain_has_its_batch_norms_folded():
+    torch.manual_seed(0)
+    network = ChainSpace(LAYOUT).retrain_network(parse_architecture(FINE), False).double()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            for tensor in (module.weight.data, module.bias.data, module.running_mean, module.running_var):
+                tensor.uniform_(0.5, 1.5)
+    network.eval()
+    x = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    with torch.no_grad():
+        expected = network(x).logits
+        fold_batch_norms(network)
+        torch.testing.assert_close(network(x).logits, expected, rtol=1e-9, atol=1e-9)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
 
 
 # -- the cycle ---------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from timm.models._builder import build_model_with_cfg, pretrained_cfg_for_features
-from timm.models._efficientnet_blocks import SqueezeExcite
+from timm.models._efficientnet_blocks import ConvBnAct, DepthwiseSeparableConv, InvertedResidual, SqueezeExcite
 from timm.models._efficientnet_builder import decode_arch_def, resolve_bn_args, round_channels
 from timm.models.mobilenetv3 import MobileNetV3, MobileNetV3Features
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from CyDAS.models import checkpointing
 from CyDAS.models.backbone import Backbone
 from CyDAS.models.chain.architecture import STEM_WIDTH, Architecture, block_strings
+from CyDAS.models.fuse import fold_into
 from CyDAS.models.heads import RetrainOutput
 from CyDAS.utils.profile import count_parameters
 
@@ -62,6 +63,14 @@ class RetrainedChain(MobileNetV3):
     def set_drop_path(self, p: float) -> None:
         """Rates are the builder's (``drop_path_rate``), and stay as they are."""
 
+    def fold_batch_norm(self) -> None:
+        """What :func:`CyDAS.models.fuse.fold_batch_norms` asks of a module; the activations stay."""
+        for module in self.modules():
+            for convolution, norm in _NORMS.get(type(module), ()):
+                bn = getattr(module, norm)
+                fold_into([getattr(module, convolution)], bn)
+                setattr(module, norm, bn.act)
+
     def forward_features(self, x: Tensor) -> Tensor:
         x = self.bn1(self.conv_stem(x))
         for stage in self.blocks:
@@ -72,6 +81,15 @@ class RetrainedChain(MobileNetV3):
     def forward(self, x: Tensor) -> RetrainOutput:
         """``x``: [N, C, H, W]."""
         return RetrainOutput(super().forward(x), None)
+
+
+#: Which batch norm follows which convolution.
+_NORMS = {
+    RetrainedChain: (("conv_stem", "bn1"),),
+    DepthwiseSeparableConv: (("conv_dw", "bn1"), ("conv_pw", "bn2")),
+    InvertedResidual: (("conv_pw", "bn1"), ("conv_dw", "bn2"), ("conv_pwl", "bn3")),
+    ConvBnAct: (("conv", "bn1"),),
+}
 
 
 def chain_network(
