@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from CyDAS.data.device import send
 from CyDAS.utils.errors import CydasError
 
 #: What timm reads, section by section; it passes over what it does not know.
@@ -42,7 +43,7 @@ def following_torch() -> Iterator[None]:
 
 
 class RandAugment:
-    """timm's RandAugment of one image: Pillow's RGB, float32 [3, H, W] in 0 to 1, or uint8 [3, H, W].
+    """timm's RandAugment of one image, Pillow's RGB or float32 [3, H, W] in 0 to 1; the result is Pillow's.
 
     Operations work on 8 bits; an image of more has no more than these afterwards. Raises :class:`CydasError` for a
     ``policy`` that timm cannot read, or would read otherwise than it looks.
@@ -63,13 +64,16 @@ class RandAugment:
 
     def __call__(self, image: Image.Image | Tensor) -> Image.Image:
         if isinstance(image, Tensor):
-            image = F.to_pil_image(image if image.dtype == torch.uint8 else (image * 255).round().byte())
+            image = F.to_pil_image((image * 255).round().byte())
         with following_torch():
             return self._augment(image)
 
     def of_batch(self, images: Tensor) -> Tensor:
         """Of each of ``images``, uint8 [N, 3, H, W] on any device, where the result lies, too."""
-        return torch.stack([F.pil_to_tensor(self(image)) for image in images.cpu()]).to(images.device)
+        arrays = images.cpu().permute(0, 2, 3, 1).contiguous().numpy()
+        with following_torch():
+            changed = np.stack([np.asarray(self._augment(Image.fromarray(array))) for array in arrays])
+        return send(torch.from_numpy(changed).permute(0, 3, 1, 2).contiguous(), images.device)
 
 
 def random_erasing(probability: float) -> Callable[[Tensor], Tensor]:
