@@ -46,6 +46,11 @@ RULES = (
         "with --dataset {dataset}, whose images are in memory",
     ),
     Rule(
+        _flags("crop_pct test_interpolation interpolation"),
+        lambda c, p: c.dataset in IN_MEMORY,
+        "with --dataset {dataset}, whose images are not cut out of larger ones",
+    ),
+    Rule(
         _flags(
             "regular regular_ratio regular_coeff ensemble_param ensemble_sum loss_alpha loss_T interactive_type "
             "fix_head nasnet_lr nasnet_warmup share_fc clip_apart"
@@ -99,9 +104,22 @@ RULES = (
     ),
     Rule(
         _flags("warmup_epochs"),
-        lambda c, p: c.global_batch(p.world_size) <= 256,
+        lambda c, p: c.lr_schedule == "cosine" and c.global_batch(p.world_size) <= 256,
         "where an update sees no more than 256 images",
     ),
+    Rule(_flags("opt_alpha opt_eps"), lambda c, p: c.optimizer != "rmsproptf", "without --optimizer rmsproptf"),
+    Rule(_flags("nesterov"), lambda c, p: c.optimizer != "sgd", "with --optimizer {optimizer}, which has none"),
+    Rule(_flags("no_decay_1d"), lambda c, p: not c.weight_decay, "with --weight_decay 0"),
+    Rule(
+        _flags("min_lr cooldown_epochs"),
+        lambda c, p: c.lr_schedule != "timm_cosine",
+        "without --lr_schedule timm_cosine",
+    ),
+    Rule(
+        _flags("decay_epochs decay_rate"), lambda c, p: c.lr_schedule != "timm_step", "without --lr_schedule timm_step"
+    ),
+    Rule(_flags("warmup_lr"), lambda c, p: c.lr_schedule == "cosine", "without one of timm's --lr_schedule"),
+    Rule(_flags("warmup_lr"), lambda c, p: not c.warmup_epochs, "with --warmup_epochs 0"),
     Rule(_flags("amp_dtype"), lambda c, p: not c.use_amp, "without --use_amp"),
     Rule(_flags("compile_mode"), lambda c, p: not c.compile, "without --compile"),
     Rule(
@@ -131,7 +149,7 @@ RULES = (
 )
 
 #: Flags whose value 0 is not the one that switches them off.
-ZERO_IS_A_VALUE = {"seed", "interactive_type"}
+ZERO_IS_A_VALUE = {"seed", "interactive_type", "opt_alpha", "warmup_lr", "min_lr"}
 
 
 def idle_flags(config: Any, given: set[str], process: Process) -> list[str]:
@@ -146,7 +164,7 @@ def idle_flags(config: Any, given: set[str], process: Process) -> list[str]:
         if names and rule.idle(config, process):
             left -= set(names)
             verb = "has" if len(names) == 1 else "have"
-            reason = rule.reason.format(dataset=config.dataset, space=config.space)
+            reason = rule.reason.format_map(vars(config))
             line = f"{', '.join(f'--{name}' for name in names)} {verb} no effect {reason}"
             if rule.is_mistake:
                 raise CydasError(line)

@@ -6,6 +6,7 @@ was given that replaces it:
 - another ``--dataset`` lies elsewhere, so the remembered ``data_dir`` and ``test_dir`` are void;
 - ``--data_dir`` says where the test images are (``DATA_DIR/val``), so the remembered ``test_dir`` is void;
 - ``image_size`` is what the network was trained at, whatever it is tested on, unless it is given;
+- so are ``crop_pct`` and ``test_interpolation`` the ones of its own tests;
 - the network's shape is in its weights: a flag that says otherwise is an error;
 - the number of classes and channels is what the data say, and is never taken from flags of the training.
 """
@@ -14,16 +15,22 @@ from pathlib import Path
 from typing import Any
 
 from CyDAS.config import FOLDER_PIXELS, IN_MEMORY, EvaluationConfig
+from CyDAS.engine.averaging import AVERAGED
 from CyDAS.spaces import SPACES, check_genotype, load_architecture
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.flags import flags_of_network, take_over
 
-DATA = ("dataset", "data_dir", "test_dir", "image_size")
+DATA = ("dataset", "data_dir", "test_dir", "image_size", "crop_pct", "test_interpolation")
 
 
 def is_ours(content: dict[str, Any]) -> bool:
     """Whether a checkpoint was written by CyDAS; other programs may have a ``config`` of their own."""
     return "genotype" in content and isinstance(content.get("config"), dict)
+
+
+def averaged_key(content: dict[str, Any]) -> str | None:
+    """Where a checkpoint of CyDAS has averaged weights, whose results its training reports; None where it has none."""
+    return AVERAGED if is_ours(content) and AVERAGED in content else None
 
 
 def recall(config: EvaluationConfig, given: set[str], saved: dict[str, Any], path: Path) -> list[str]:

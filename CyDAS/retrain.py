@@ -18,8 +18,9 @@ from CyDAS.effects import idle_flags
 from CyDAS.engine.continuing import check_training
 from CyDAS.engine.estimate import estimate_training, print_estimate
 from CyDAS.engine.guard import StepGuard
-from CyDAS.engine.optim import Precision, make_optimiser, retrain_schedule, scale_learning_rates
+from CyDAS.engine.optim import Precision, retrain_optimiser, scale_learning_rates
 from CyDAS.engine.results import report_training
+from CyDAS.engine.schedules import retrain_schedule
 from CyDAS.engine.training import Extent, Training
 from CyDAS.models import native
 from CyDAS.recipe import apply_size_rule, fit_auxiliary_head, fit_cutout
@@ -62,12 +63,12 @@ def retrain_once(config: RetrainConfig, given: set[str], process: Process, cell_
     training = Training(
         network,
         Classification(data.n_classes, config.label_smooth, config.aux_weight, config.mixup_alpha),
-        make_optimiser(list(network.parameters()), config.lr, config.momentum, config.weight_decay, config.nesterov),
+        retrain_optimiser(network, config),
         retrain_schedule(config, len(train), process.world_size),
-        Extent(config.epochs, config.accum_steps, config.grad_clip, config.print_freq),
+        Extent(config.total_epochs, config.accum_steps, config.grad_clip, config.print_freq, config.ema_decay),
         Precision(process.device, config.use_amp, config.amp_dtype),
         StepGuard(config.on_nan),
-        lambda epoch: network.set_drop_path(config.drop_path_prob * epoch / config.epochs),
+        lambda epoch: network.set_drop_path(config.drop_path_prob * epoch / config.total_epochs),
         space.weights_name,
     )
     size = (

@@ -19,7 +19,7 @@ from CyDAS.data.classes import check_outputs, recorded_data
 from CyDAS.effects import idle_flags
 from CyDAS.engine.evaluation import evaluate, make_fast
 from CyDAS.engine.optim import Precision
-from CyDAS.remembered import find_architecture, is_ours, recall, tested_on
+from CyDAS.remembered import averaged_key, find_architecture, is_ours, recall, tested_on
 from CyDAS.runs.checkpoint import load_checkpoint
 from CyDAS.runs.resume import find_file
 from CyDAS.runs.start import started
@@ -39,7 +39,8 @@ def main(arguments: list[str] | None = None) -> None:
     notes: list[str] = []
     folder = config.output_dir / "retrain" / config.name
     path = find_file(config.resume_name, folder, "resume_name" in given, notes.append)
-    found = find_weights(load_checkpoint(path), path, config.weights_key)
+    content = load_checkpoint(path)
+    found = find_weights(content, path, config.weights_key or averaged_key(content))
     if is_ours(found.about):
         notes += recall(config, given, found.about["config"], path)
     architecture = find_architecture(config, found.about, path)

@@ -21,8 +21,11 @@ CYCLE, UPDATES, OPTIM, LOSSES, TRAINING, EVALUATION, RESULTS, GUARD = (
     f"CyDAS/engine/{name}.py"
     for name in ("cycle", "updates", "optim", "losses", "training", "evaluation", "results", "guard")
 )
+SCHEDULES, AVERAGING = "CyDAS/engine/schedules.py", "CyDAS/engine/averaging.py"
 TASK, RECIPE = "CyDAS/tasks/classification.py", "CyDAS/recipe.py"
-LOADERS, AUGMENT, SETS = (f"CyDAS/data/{name}.py" for name in ("loaders", "augment", "sets"))
+LOADERS, AUGMENT, SETS, IMAGE_STEPS, TIMM_STEPS = (
+    f"CyDAS/data/{name}.py" for name in ("loaders", "augment", "sets", "image_steps", "timm_steps")
+)
 JOINT, HEADS, POOL, NATS = (f"CyDAS/models/{name}.py" for name in ("joint", "heads", "weight_pool", "nats/networks"))
 SUPERNET, NASNET, LAYOUT, GENOTYPE, OPERATIONS = (
     f"CyDAS/models/cells/{name}.py" for name in ("supernet", "nasnet", "layout", "genotype", "operations")
@@ -155,18 +158,19 @@ MUTATIONS = [
              f"{FIGURES}::test_an_update_is_the_mean_gradient_of_its_parts"),
     Mutation("cosine schedule constant", OPTIM, "(1 + math.cos(math.pi * progress)) / 2", "1.0",
              f"{METHOD}::test_half_a_cosine {RETRAIN}::test_learning_rates_of_the_epochs"),
-    Mutation("a slow start for all batches", OPTIM, "if global_batch > 256 and epoch", "if epoch",
+    Mutation("a slow start for all batches", SCHEDULES, "if global_batch > 256 and epoch", "if epoch",
              f"{RETRAIN}::test_the_learning_rate_starts_slowly_for_large_batches_and_falls_to_0"),
-    Mutation("a slow start from 256 images on", OPTIM, "global_batch > 256", "global_batch >= 256",
+    Mutation("a slow start from 256 images on", SCHEDULES, "global_batch > 256", "global_batch >= 256",
              f"{RETRAIN}::test_the_learning_rate_starts_slowly_for_large_batches_and_falls_to_0"),
     Mutation("rates scaled the other way round", OPTIM, "setattr(config, name, rate * factor)",
              "setattr(config, name, rate / factor)", f"{FLAGS}::test_scaled_rates_are_those_of_sgd"),
     # -- the retraining
     Mutation("drop path always 0", RETRAIN_PROGRAM,
-             "network.set_drop_path(config.drop_path_prob * epoch / config.epochs)", "network.set_drop_path(0.0)",
+             "network.set_drop_path(config.drop_path_prob * epoch / config.total_epochs)", "network.set_drop_path(0.0)",
              f"{RETRAIN}::test_drop_path_grows_linearly_in_every_operation"),
-    Mutation("drop path at its end from the start", RETRAIN_PROGRAM, "config.drop_path_prob * epoch / config.epochs",
-             "config.drop_path_prob", f"{RETRAIN}::test_drop_path_grows_linearly_in_every_operation"),
+    Mutation("drop path at its end from the start", RETRAIN_PROGRAM,
+             "config.drop_path_prob * epoch / config.total_epochs", "config.drop_path_prob",
+             f"{RETRAIN}::test_drop_path_grows_linearly_in_every_operation"),
     Mutation("drop path never reaches the operations", NASNET, "if isinstance(module, DropPath):", "if False:",
              f"{RETRAIN}::test_drop_path_reaches_what_the_network_computes"),
     Mutation("drop path keeps what it should drop", NASNET, "def _drop_path(self, x: Tensor) -> Tensor | None:",
@@ -216,7 +220,7 @@ MUTATIONS = [
              'space.retrain_network(architecture, config.space == "darts")',
              f"{RETRAIN}::test_without_its_weight_there_is_no_auxiliary_head"),
     Mutation("statistics of one process are tested", TRAINING,
-             "copy_from_main(self.network)  # batch norm statistics differ between processes", "pass",
+             "copy_from_main(network)  # batch norm statistics differ between processes", "pass",
              f"{RETRAIN}::test_an_epoch_ends_with_a_test_of_all_images_by_weights_that_all_processes_share"),
     Mutation("processes drop the same paths", OPENING, "seed_everything(seed + self.process.rank)",
              "seed_everything(seed)", f"{RETRAIN}::test_each_processs_random_choices_are_its_own"),
@@ -245,12 +249,12 @@ MUTATIONS = [
              f"{DATA}::test_cifar_is_cropped_with_4_pixels_flipped_and_normalised_as_published"),
     Mutation("digits are mirrored", SETS, "flip=False", "flip=True",
              f"{DATA}::test_digits_are_cropped_with_2_pixels_and_never_mirrored"),
-    Mutation("colours of other strengths", SETS, "v2.ColorJitter(0.4, 0.4, 0.4, 0.2)",
+    Mutation("colours of other strengths", IMAGE_STEPS, "v2.ColorJitter(0.4, 0.4, 0.4, 0.2)",
              "v2.ColorJitter(0.4, 0.4, 0.4, 0.1)", FOLDERS),
-    Mutation("folders are not mirrored", SETS, "v2.RandomHorizontalFlip(), ", "", FOLDERS),
-    Mutation("test images larger than published", SETS, "* 256 / 224", "* 288 / 224",
+    Mutation("folders are not mirrored", IMAGE_STEPS, "v2.RandomHorizontalFlip(), ", "", FOLDERS),
+    Mutation("test images larger than published", IMAGE_STEPS, "size / options.crop_pct", "size / 0.8",
              f"{DATA}::test_test_images_are_resized_by_256_to_224_cropped_in_the_centre_and_normalised"),
-    Mutation("AutoAugment with CIFAR's policy on folders", SETS, "AutoAugmentPolicy.IMAGENET",
+    Mutation("AutoAugment with CIFAR's policy on folders", IMAGE_STEPS, "AutoAugmentPolicy.IMAGENET",
              "AutoAugmentPolicy.CIFAR10",
              f"{DATA}::test_auto_augment_takes_the_place_of_the_colours_with_the_policy_of_imagenet"),
     # -- spaces and networks

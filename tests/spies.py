@@ -52,7 +52,7 @@ def make_training(network, optimiser=None, precision=None, guard=None, rate=0.01
         Classification(10, config.label_smooth, config.aux_weight, config.mixup_alpha),
         optimiser or torch.optim.SGD(network.parameters(), lr=rate),
         lambda step: rate,
-        Extent(config.epochs, config.accum_steps, config.grad_clip, config.print_freq),
+        Extent(config.epochs, config.accum_steps, config.grad_clip, config.print_freq, config.ema_decay),
         precision or Precision(CPU, config.use_amp, config.amp_dtype),
         guard or StepGuard(config.on_nan),
     )

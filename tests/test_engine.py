@@ -12,7 +12,8 @@ from CyDAS.engine.cycle import CyclicSearch, Phase, steps_per_epoch
 from CyDAS.engine.evaluation import evaluate
 from CyDAS.engine.guard import LIMIT
 from CyDAS.engine.losses import kd_loss
-from CyDAS.engine.optim import Precision, retrain_lr, update
+from CyDAS.engine.optim import Precision, update
+from CyDAS.engine.schedules import retrain_lr
 from CyDAS.models.cells.genotype import make_genotype
 from CyDAS.models.cells.layout import Layout
 from CyDAS.models.cells.nasnet import DropPath, RetrainNetwork

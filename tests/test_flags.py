@@ -320,6 +320,17 @@ IDLE = {  # program, flags: those which have no effect (None: an error says so)
         "stem_multiplier model_type drop_path_prob",
     ("retrain", "--warmup_epochs 3 --batch_size 256"): "warmup_epochs",
     ("retrain", "--warmup_epochs 3 --batch_size 128 --accum_steps 3"): "",
+    ("retrain", "--warmup_epochs 3 --warmup_lr 0 --lr_schedule timm_cosine --min_lr 0 --cooldown_epochs 3"): "",
+    ("retrain", "--warmup_lr 0 --min_lr 0 --cooldown_epochs 3 --decay_epochs 2 --decay_rate 0.9"): "warmup_lr min_lr "
+    "cooldown_epochs decay_epochs decay_rate",
+    ("retrain", "--lr_schedule timm_step --warmup_epochs 0 --warmup_lr 1e-3 --decay_epochs 2 --min_lr 1e-3"):
+        "warmup_lr min_lr",
+    ("retrain", "--opt_alpha 0 --opt_eps 1 --nesterov --cooldown_epochs 0"): "opt_alpha opt_eps",
+    ("retrain", "--optimizer rmsproptf --opt_alpha 0 --opt_eps 1 --nesterov"): "nesterov",
+    ("retrain", "--no_decay_1d --weight_decay 0"): "no_decay_1d",
+    ("retrain", "--interpolation random --rand_augment rand-m9 --random_erase 0.2"): "interpolation",
+    ("test", "--dataset cifar10 --crop_pct 0.9 --test_interpolation bicubic"): "crop_pct test_interpolation",
+    ("retrain", "--dataset folder --crop_pct 0.9 --test_interpolation bicubic --interpolation random"): "",
     ("test", "--amp_dtype bf16"): "amp_dtype",
     ("retrain", "--amp_dtype fp16 --use_amp"): "",
     ("retrain", "--compile_mode max-autotune"): "compile_mode",
@@ -396,8 +407,8 @@ def test_the_scripts_carry_no_flag_without_effect(tmp_path, script):
 def test_every_flag_is_read_somewhere():
     files = (ROOT / "CyDAS").rglob("*.py")
     code = "\n".join(p.read_text() for p in files if p.parent.name != "config" and p.name != "effects.py")
-    own = (ROOT / "CyDAS/config/programs.py").read_text().split("self.")
-    read = set(re.findall(r"""\b(?:config|self\.config|c)\.(\w+)|["'](\w+)["']""", code))
+    own = "".join(p.read_text() for p in (ROOT / "CyDAS/config").glob("*.py")).split("self.")
+    read = set(re.findall(r"""\b(?:config|self\.config|options|c)\.(\w+)|["'](\w+)["']""", code))
     names = {name for pair in read for name in pair} | {re.match(r"\w+", part)[0] for part in own[1:]}
     flags = {item.name for kind in KINDS.values() for item in fields(kind)}
     assert flags - names == set()

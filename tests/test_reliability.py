@@ -269,6 +269,38 @@ def test_files_that_claim_to_be_large_are_refused_by_their_size(tmp_path):
         load_checkpoint(path)
 
 
+@pytest.mark.parametrize("order", ["little", "big", "none of the two", None])
+def test_storages_that_claim_to_be_larger_than_their_zip_file_or_come_in_another_order_are_refused(tmp_path, order):
+    path, memory = tmp_path / "c.pth.tar", io.BytesIO()
+    torch.save({"weights": torch.arange(1000.0)}, memory)
+
+    def write(*change):
+        with zipfile.ZipFile(memory) as archive, zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as other:
+            for name in archive.namelist():
+                content = archive.read(name).replace(*change) if name.endswith("data.pkl") else archive.read(name)
+                content = order.encode() if name.endswith("/byteorder") and order else content
+                if order or not name.endswith("/byteorder"):
+                    other.writestr(name, content)
+
+    write(b"M\xe8\x03", b"M\xe8\x03")
+    if (order or "little") != sys.byteorder:
+        with pytest.raises(CydasError, match="its bytes are in another order than this machine's"):
+            load_checkpoint(path)
+        return
+    assert torch.equal(load_checkpoint(path)["weights"], torch.arange(1000.0))
+    write(b"M\xe8\x03", b"J\x00\x00\x00\x20")
+    with pytest.raises(CydasError, match="it claims to hold more than|record size"):
+        load_checkpoint(path)
+
+
+def test_a_checkpoint_is_gone_through_once(tmp_path, monkeypatch):
+    """Those of a search have thousands of tensors, and each pass takes its time."""
+    path, loads, original = tmp_path / "c.pth.tar", [], torch.load
+    save_checkpoint(path, {"weights": torch.ones(3)})
+    monkeypatch.setattr(torch, "load", lambda *a, **k: loads.append(a) or original(*a, **k))
+    assert torch.equal(load_checkpoint(path)["weights"], torch.ones(3)) and len(loads) == 1
+
+
 TEXTS = [repr(random_genotype(torch.Generator().manual_seed(seed))) for seed in range(5)]
 
 

@@ -14,8 +14,9 @@ import CyDAS.engine.training as loop
 import CyDAS.retrain
 from CyDAS.config import EvaluationConfig
 from CyDAS.engine.evaluation import evaluate, make_fast
-from CyDAS.engine.optim import Precision, retrain_lr
+from CyDAS.engine.optim import Precision
 from CyDAS.engine.results import SearchProgress
+from CyDAS.engine.schedules import retrain_lr
 from CyDAS.engine.training import EpochState, Training
 from CyDAS.models.cells.genotype import make_genotype
 from CyDAS.models.cells.layout import Layout

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from CyDAS.config.recipe import RecipeFlags, TestImageFlags
 from CyDAS.config.spaces import (
     FLAGS,
     ChainFlags,
@@ -205,7 +206,7 @@ class SearchConfig(ChainSearchFlags, NatsSearchFlags, DartsSearchFlags, Training
 
 
 @dataclass
-class FoundNetworkConfig(CommonConfig):
+class FoundNetworkConfig(TestImageFlags, CommonConfig):
     """Flags of the programs that work on a found architecture."""
 
     init_channels: int = flag(36, "channels of a node in the first stage", of_network=True)
@@ -218,7 +219,7 @@ class FoundNetworkConfig(CommonConfig):
 
 
 @dataclass
-class RetrainConfig(ChainRetrainFlags, DartsRetrainFlags, FoundNetworkConfig, TrainingConfig):
+class RetrainConfig(RecipeFlags, ChainRetrainFlags, DartsRetrainFlags, FoundNetworkConfig, TrainingConfig):
     """Flags of ``retrain.py``."""
 
     cell_file: Path | None = flag(
@@ -227,27 +228,12 @@ class RetrainConfig(ChainRetrainFlags, DartsRetrainFlags, FoundNetworkConfig, Tr
     resume_name: str = flag(
         "retrain_resume.pth.tar", "checkpoint of --resume: a file in the run's folder or, where none is there, a path"
     )
-    lr: float = flag(0.025, "learning rate (SGD, cosine to 0)", above=0)
-    momentum: float = flag(0.9, "momentum of SGD", at_least=0, below=1)
-    nesterov: bool = flag(False, "Nesterov's momentum")
-    weight_decay: float = flag(
-        5e-4, "weight decay (CIFAR: 3e-4 for networks of up to 3.5 M parameters, unless given)", at_least=0
-    )
-    grad_clip: float = flag(5.0, "largest gradient norm of an update; 0 for no limit", at_least=0)
-    epochs: int = flag(600, "epochs in all", at_least=1)
-    warmup_epochs: int = flag(
-        5, "epochs with a linear start of the learning rate, for global batches above 256", at_least=0
-    )
-    cutout_length: int = flag(
-        16, "side of the square that cutout blanks, pixels; 0 for none (in-memory data sets)", at_least=0
-    )
     aux_weight: float = flag(0.4, "weight of the auxiliary head's loss; 0 for no head", at_least=0)
-    label_smooth: float = flag(0.1, "label smoothing, 0 to 1", at_least=0, below=1)
-    mixup_alpha: float = flag(0.0, "mixup's Beta parameter; 0 for none", at_least=0)
 
     def check(self) -> None:
         """Raise :class:`CydasError` for a name that other checkpoints have, and for what compilation cannot do."""
         super().check()
+        self.check_recipe()
         if self.compile and self.grad_checkpointing:
             raise CydasError(
                 "--compile --grad_checkpointing: a compiled network would move its batch norm statistics twice; "
@@ -262,8 +248,6 @@ class RetrainConfig(ChainRetrainFlags, DartsRetrainFlags, FoundNetworkConfig, Tr
             raise CydasError(
                 f"--resume_name {self.resume_name}: the retraining itself writes a checkpoint of that name"
             )
-        if self.nesterov and not self.momentum:
-            raise CydasError("--nesterov is a kind of momentum: give --momentum above 0, or leave it out")
 
 
 @dataclass
@@ -279,7 +263,9 @@ class EvaluationConfig(FoundNetworkConfig):
         "last.pth.tar", "checkpoint to test: a file in OUTPUT_DIR/retrain/NAME or, where none is there, a path"
     )
     weights_key: str | None = flag(
-        None, "name under which a checkpoint of other programs holds the weights, as ema (default: the plain ones)"
+        None,
+        "name under which a checkpoint holds the weights, as model_main or state_dict_ema (default: those that its "
+        "training reports, averaged where it averages; of other programs the plain ones)",
     )
     published: str | None = flag(
         None, "take the network and data of a published checkpoint for what is neither given nor said by the file",

@@ -1,8 +1,9 @@
 """Augmentation of whole batches of uint8 images, random per image, on the images' device."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,8 @@ from torchvision.transforms.v2 import AutoAugmentPolicy
 
 from CyDAS.data.auto_augment import auto_augment
 from CyDAS.data.device import constant, send
+from CyDAS.data.image_steps import ImageOptions
+from CyDAS.data.timm_steps import RandAugment, random_erasing
 
 
 def batch_crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
@@ -55,6 +58,8 @@ class BatchAugmentation:
     flip: bool = True
     cutout_length: int = 0
     auto_augment: bool = False
+    rand_augment: RandAugment | None = None
+    erase: Callable[[Tensor], Tensor] | None = None  #: what changes normalised images at last
 
     def normalise(self, images: Tensor) -> Tensor:
         mean, std = (constant(tuple(v), images.device).view(1, -1, 1, 1) * 255 for v in (self.mean, self.std))
@@ -65,10 +70,33 @@ class BatchAugmentation:
         if self.flip:
             images = batch_flip(images, generator)
         if self.auto_augment:
-            with seeded(int(torch.randint(2**62, (), generator=generator))):  # torchvision draws from the global one
+            with drawing(generator):
                 images = auto_augment(images, AutoAugmentPolicy.CIFAR10)
+        if self.rand_augment:
+            with drawing(generator):
+                images = self.rand_augment.of_batch(images)
         images = self.normalise(images)
-        return batch_cutout(images, self.cutout_length, generator) if self.cutout_length else images
+        if self.cutout_length:
+            images = batch_cutout(images, self.cutout_length, generator)
+        if self.erase:
+            with drawing(generator):
+                images = self.erase(images)
+        return images
+
+
+def batch_augmentation(options: ImageOptions, size: int, mean: tuple[float, ...]) -> dict[str, Any]:
+    """What flags make of a :class:`BatchAugmentation` of images of ``size`` pixels."""
+    rand, erase = options.rand_augment, options.random_erase
+    return {
+        "auto_augment": options.use_aa,
+        "rand_augment": None if rand is None else RandAugment(rand, size, mean),
+        "erase": random_erasing(erase) if erase else None,
+    }
+
+
+def drawing(generator: torch.Generator) -> AbstractContextManager[None]:
+    """:func:`seeded` by a number of ``generator``: for what can only draw from torch's global one."""
+    return seeded(int(torch.randint(2**62, (), generator=generator)))
 
 
 @contextmanager

@@ -10,23 +10,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchvision import datasets
-from torchvision.transforms import v2
 
 from CyDAS.config import FOLDER_PIXELS, IN_MEMORY, CommonConfig
-from CyDAS.data.augment import BatchAugmentation
+from CyDAS.data.augment import BatchAugmentation, batch_augmentation
 from CyDAS.data.classes import places
 from CyDAS.data.contents import describe_sizes
 from CyDAS.data.dataset import LabelledImages, loader_options
 from CyDAS.data.files import ImageFiles, check_known
 from CyDAS.data.folders import TEST_FLAG, TRAIN_FLAG, open_folder
-from CyDAS.data.images import Prepare, decode, growth_limit
+from CyDAS.data.image_steps import image_options, test_steps, training_steps
+from CyDAS.data.images import Prepare, decode
 from CyDAS.data.loaders import BadImages, Batches, FileBatches, TensorBatches
 from CyDAS.data.pixel_range import ToUnit, check_test_range, choose_range
 from CyDAS.utils.distributed import Process, alike, gather
 from CyDAS.utils.errors import CydasError
 
 CIFAR_MEAN, CIFAR_STD = (0.49139968, 0.48215827, 0.44653124), (0.24703233, 0.24348505, 0.26158768)
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class ImagesInMemory(LabelledImages):
@@ -46,7 +45,7 @@ class ImagesInMemory(LabelledImages):
             "std": std,
             "flip": flip,
             "padding": image_size // 8,
-            "auto_augment": config.use_aa,
+            **batch_augmentation(image_options(config), image_size, mean),
         }
         self._train_options, self._test_options = loader_options(config, process)
 
@@ -92,27 +91,22 @@ class ImagesInFolders(LabelledImages):
             self._test.check_several()
             self.classes, self.test_labels = self._test.classes, torch.tensor(self._test.targets)
         self.pixel_range, self.notes = choose_range(config.pixel_range, recorded.get("pixel_range"), self._train)
-        self._auto_augment = config.use_aa
+        self._options = image_options(config)
+        if self._options.rand_augment is not None and self.pixel_range:
+            self.notes = [*self.notes, "--rand_augment works on 8 bits: images of more have no more in the training"]
         self._train_options, self._test_options = loader_options(
             config, process, workers=config.workers, bad_images=BadImages(config.max_bad_images)
         )
 
     def train_batches(self, indices: Sequence[int], *, cutout_length: int = 0, stream: int = 0) -> Batches:
-        colour = (
-            v2.AutoAugment(v2.AutoAugmentPolicy.IMAGENET) if self._auto_augment else v2.ColorJitter(0.4, 0.4, 0.4, 0.2)
-        )
-        steps = [v2.RandomResizedCrop(self.image_size), v2.RandomHorizontalFlip(), colour, *_to_tensor()]
         if cutout_length:
             raise CydasError("--cutout_length belongs to the in-memory data sets: give --cutout_length 0 for folders")
-        prepare = Prepare(ToUnit(self.pixel_range), v2.Compose(steps))
+        prepare = Prepare(ToUnit(self.pixel_range), training_steps(self._options, self.image_size))
         return FileBatches(self._train, indices, prepare, **self._train_options, stream=stream)
 
     def test_batches(self) -> Batches:
-        # 256 to 224 is the published proportion; it is kept at other sizes.
-        side = round(self.image_size * 256 / 224)
-        steps = [growth_limit(side), v2.Resize(side), v2.CenterCrop(self.image_size), *_to_tensor()]
         self.notes = list(dict.fromkeys([*self.notes, *check_test_range(self._test, self.pixel_range)]))
-        prepare = Prepare(ToUnit(self.pixel_range), v2.Compose(steps))
+        prepare = Prepare(ToUnit(self.pixel_range), test_steps(self._options, self.image_size))
         return FileBatches(self._test, range(len(self._test)), prepare, **self._test_options)
 
     def report(self, *parts: str) -> list[str]:
@@ -136,10 +130,6 @@ class ImagesInFolders(LabelledImages):
 
     def _files(self, part: str) -> ImageFiles:
         return self._train if part == "train" else self._test
-
-
-def _to_tensor() -> list:
-    return [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
 
 
 def resize(images: Tensor, size: int) -> Tensor:

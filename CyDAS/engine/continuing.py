@@ -5,6 +5,7 @@ from typing import Any
 
 from CyDAS.config import RetrainConfig, SearchConfig
 from CyDAS.data.classes import check_same_data
+from CyDAS.engine.averaging import AVERAGED
 from CyDAS.engine.cycle import CyclicSearch
 from CyDAS.runs.checkpoint import RuledOut, refusing, set_process_state
 from CyDAS.runs.resume import check_continuation
@@ -41,5 +42,10 @@ def check_training(
         check_same_data(content, data, path, ("train", "test"))
         if config.epochs < content["config"]["epochs"]:
             raise RuledOut(f"checkpoint {path} is of {content['config']['epochs']} epochs: --epochs may only grow")
-        kept = {name: content[name] for name in (SPACES[config.space].weights_name, "optimizer")}
-        check_finite(kept | {"buffers": [state["buffers"] for state in content["processes"]]}, f"checkpoint {path}")
+        kept = {
+            name: content[name]
+            for name in (SPACES[config.space].weights_name, "optimizer", *[AVERAGED] * (config.ema_decay > 0))
+        }
+        for name in ("buffers", *["average_buffers"] * (config.ema_decay > 0)):
+            kept[name] = [state[name] for state in content["processes"]]
+        check_finite(kept, f"checkpoint {path}")

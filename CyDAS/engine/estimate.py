@@ -10,7 +10,6 @@ import torch
 
 from CyDAS.data.loaders import Batch, Batches
 from CyDAS.engine.cycle import CyclicSearch, Phase, steps_per_epoch
-from CyDAS.engine.evaluation import evaluate
 from CyDAS.engine.graphs import WARM_UP
 from CyDAS.engine.training import Training
 from CyDAS.runs.checkpoint import save_checkpoint
@@ -106,18 +105,18 @@ class _Nobody:
 
 def estimate_training(training: Training, train: Batches, test: Batches) -> list[str]:
     """The same for a training."""
-    network, precision, epochs = training.network, training.precision, training.extent.epochs
+    epochs = training.extent.epochs
     first, first_test = FirstSteps(train), FirstSteps(test)
     training.train_epoch(first, RunLog(None), lambda: None)
-    evaluate(network, training.task, first_test, precision)
-    state = {"model": network.state_dict(), "optimizer": training.optimiser.state_dict()}
+    tests = len(training.test(first_test))
+    state = {"weights": training.weights.state_dicts(), "optimizer": training.optimiser.state_dict()}
     return _summary(
         [
             Part("training step", first.mean(), len(train) * epochs),
-            Part("test step", first_test.mean(), len(test) * epochs),
+            Part("test step", first_test.mean(), len(test) * epochs * tests),
             Part("checkpoints of an epoch", 2 * _seconds(_save, state), epochs),
         ],
-        precision.device,
+        training.precision.device,
     )
 
 

@@ -19,8 +19,6 @@ from CyDAS.utils.flags import some_of
 Figures = dict[str, Tensor]
 #: From a batch to a loss, the mean over the images, and figures.
 LossOf = Callable[[Any], tuple[Tensor, Figures]]
-#: From the number of a training's step, counted from 0, to its learning rate.
-Schedule = Callable[[int], float]
 
 
 class Precision:
@@ -115,10 +113,29 @@ def _share_overflow(groups: Sequence[Sequence[Tensor]]) -> None:
 
 
 def make_optimiser(
-    parameters: Sequence[nn.Parameter], lr: float, momentum: float, weight_decay: float, nesterov: bool = False
+    parameters: Sequence[Any], lr: float, momentum: float, weight_decay: float, nesterov: bool = False
 ) -> Optimizer:
-    """The optimiser of a network's weights, in a search as in a training: SGD with momentum."""
+    """The optimiser of a network's weights, in a search as in a training: SGD with momentum.
+
+    ``parameters``: tensors or, as PyTorch takes them, groups of them.
+    """
     return SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
+
+
+def retrain_optimiser(network: nn.Module, config: RetrainConfig) -> Optimizer:
+    """The optimiser of a found network's training, as the flags say; with ``--no_decay_1d`` it has two groups."""
+    parameters: Sequence[Any] = list(network.parameters())
+    if config.no_decay_1d:
+        flat, others = ([p for p in parameters if (p.ndim < 2) == is_flat] for is_flat in (True, False))
+        parameters = [{"params": flat, "weight_decay": 0.0}, {"params": others}]
+    if config.optimizer == "sgd":
+        return make_optimiser(parameters, config.lr, config.momentum, config.weight_decay, config.nesterov)
+    from timm.optim import create_optimizer_v2  # late: timm takes seconds to import
+
+    return create_optimizer_v2(
+        parameters, config.optimizer, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay,
+        alpha=config.opt_alpha, eps=config.opt_eps,
+    )  # fmt: skip
 
 
 class SearchOptimisers:
@@ -180,20 +197,3 @@ def scale_learning_rates(config: TrainingConfig, processes: int) -> list[str]:
 def cosine(start: float, end: float, progress: float) -> float:
     """From ``start`` at progress 0 to ``end`` at progress 1 along half a cosine."""
     return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
-
-
-def retrain_lr(lr: float, epoch: int, epochs: int, warmup_epochs: int, global_batch: int) -> float:
-    """Learning rate of an epoch of retraining: cosine to 0; a linear start over ``warmup_epochs`` for large batches.
-
-    Published rule: the start is needed, and used, only when all processes together see more than 256 images a step.
-    """
-    rate = cosine(lr, 0.0, epoch / epochs)
-    if global_batch > 256 and epoch < warmup_epochs:
-        rate *= (epoch + 1) / warmup_epochs
-    return rate
-
-
-def retrain_schedule(config: RetrainConfig, steps: int, processes: int) -> Schedule:
-    """:func:`retrain_lr` of the epoch that a step is in; ``steps``: of an epoch."""
-    batch = config.global_batch(processes)
-    return lambda step: retrain_lr(config.lr, step // steps, config.epochs, config.warmup_epochs, batch)

@@ -103,4 +103,7 @@ def report_training(training: Training, found: dict[str, Any], run: Run) -> None
     run.log.info("last epoch: %s on %d test images", last.words(), last.images)
     run.log.info("best epoch: %s %% (chosen on the test set)", best.headline())
     result = {"last": last._asdict(), "best": best._asdict(), "epochs": training.epoch}
+    if training.extent.ema_decay:
+        run.log.info("last epoch without averaging: %s", training.last_plain.words())
+        result["last_plain"] = training.last_plain._asdict()
     write_json(run.folder / RESULT, result | found)

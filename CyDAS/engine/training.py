@@ -12,21 +12,15 @@ from torch.optim import Optimizer
 
 from CyDAS.data.batch import images_in
 from CyDAS.data.loaders import Batches
+from CyDAS.engine.averaging import PLAIN, Weights
 from CyDAS.engine.evaluation import evaluate
 from CyDAS.engine.guard import StepGuard
-from CyDAS.engine.optim import Figures, Precision, Schedule, learn
-from CyDAS.runs.checkpoint import (
-    buffers_of,
-    process_states,
-    refusing,
-    save_checkpoint,
-    set_buffers,
-    set_process_state,
-)
+from CyDAS.engine.optim import Figures, Precision, learn
+from CyDAS.engine.schedules import Schedule
+from CyDAS.runs.checkpoint import process_states, refusing, save_checkpoint, set_process_state
 from CyDAS.runs.keeper import Keeper
 from CyDAS.runs.logs import RunLog
 from CyDAS.runs.meters import Averages
-from CyDAS.runs.weights import load_weights
 from CyDAS.tasks import Task
 from CyDAS.utils.distributed import Process, copy_from_main
 
@@ -38,6 +32,7 @@ class Extent(NamedTuple):
     accum_steps: int = 1  #: parts of a batch, one after the other
     grad_clip: float = 0.0  #: largest gradient norm of an update; 0 for no limit
     print_freq: int = 50  #: steps between two lines of the log
+    ema_decay: float = 0.0  #: what an update leaves of the weights' running mean; 0 for no mean
 
 
 class EpochState:
@@ -70,12 +65,13 @@ class Training:
         precision: Precision,
         guard: StepGuard,
         begin_epoch: Callable[[int], None] = lambda epoch: None,
-        weights_name: str = "model_main",
+        weights_name: str = PLAIN,
     ):
         """``begin_epoch``: what else an epoch, counted from 0, starts with. ``weights_name``: under which name
         checkpoints hold the network's weights.
         """
         self.network = network
+        self.weights = Weights(network, extent.ema_decay, weights_name)
         self.task = task
         self.optimiser = optimiser
         self.schedule = schedule
@@ -83,11 +79,11 @@ class Training:
         self.precision = precision
         self.guard = guard
         self.begin_epoch = begin_epoch
-        self.weights_name = weights_name
         self.epoch = 0  #: finished epochs
         self.rate = 0.0  #: the last step's learning rate
         self.state = EpochState(precision.device)  #: of the epoch that has begun
-        self.last = self.best = task.result()
+        self.last = self.best = task.result()  #: of the averaged weights where there are any
+        self.last_plain = self.last
 
     # -- the whole training --------------------------------------------------------------------------------------
 
@@ -98,8 +94,8 @@ class Training:
         while self.epoch < epochs:
             self.begin_epoch(self.epoch)
             means = self.train_epoch(train, log, partial(self._end_step, keeper, content))
-            copy_from_main(self.network)  # batch norm statistics differ between processes
-            self.finish_epoch(evaluate(self.network, self.task, test, self.precision))
+            plain, *averaged = self.test(test)
+            self.finish_epoch(averaged[0] if averaged else plain, plain)
             self._show(means, len(train), log)
             if keeper.process.is_main:  # before the checkpoint, after which this epoch is not trained again
                 keeper.try_to("the epoch's weights are not kept", self.save_weights, keeper.path.parent, content)
@@ -120,6 +116,7 @@ class Training:
             self._set_rate(self.schedule(self.epoch * steps + state.index))
             figures = self.guard.step(self.network, partial(self._update, batch), self.precision.scaler)
             if figures is not None:
+                self.weights.update()
                 state.printed.add(figures, images_in(batch))
                 state.whole.add(figures, images_in(batch))
             state.index += 1
@@ -159,10 +156,18 @@ class Training:
         if stop:
             keeper.stop()
 
-    def finish_epoch(self, result: Any) -> None:
+    def test(self, batches: Batches) -> list[Any]:
+        """The result of the plain weights and, where there are any, of the averaged ones."""
+        results = []
+        for network in self.weights.networks().values():
+            copy_from_main(network)  # batch norm statistics differ between processes
+            results.append(evaluate(network, self.task, batches, self.precision))
+        return results
+
+    def finish_epoch(self, result: Any, plain: Any) -> None:
         self.epoch += 1
         self.state = EpochState(self.precision.device)
-        self.last = result
+        self.last, self.last_plain = result, plain
         if result.is_better_than(self.best) or self.epoch == 1:
             self.best = result
 
@@ -170,7 +175,11 @@ class Training:
         """A finished epoch, to the log and TensorBoard."""
         log.info("epoch %d/%d: test %s (best %s); train %s, lr %.4g", self.epoch, self.extent.epochs,
                  self.last.brief(), self.best.headline(), self.task.training_words(means), self.rate)  # fmt: skip
-        log.scalars(means | self.last.scalars() | {"lr": self.rate}, self.epoch * steps)
+        figures = means | self.last.scalars() | {"lr": self.rate}
+        if self.extent.ema_decay:
+            log.info("epoch %d/%d: without averaging %s", self.epoch, self.extent.epochs, self.last_plain.brief())
+            figures |= {f"{name}_plain": value for name, value in self.last_plain.scalars().items()}
+        log.scalars(figures, self.epoch * steps)
 
     # -- checkpoints ---------------------------------------------------------------------------------------------
 
@@ -179,7 +188,7 @@ class Training:
         if not self.state.printed.is_finite_everywhere():  # which the report says, and ends the run
             self.state.printed.report(keeper.log, f"epoch {self.epoch + 1}", self.state.index)
         state = {
-            self.weights_name: self.network.state_dict(),
+            **self.weights.state_dicts(),
             "epoch": self.epoch,
             **content,
             "optimizer": self.optimiser.state_dict(),
@@ -188,16 +197,17 @@ class Training:
             "scaler": self.precision.scaler.state_dict(),
             **self.best.record(),
             "last": list(self.last),
+            "last_plain": list(self.last_plain),
             "best": list(self.best),
             "sta_epoch": self.epoch,
             "guard": self.guard.state_dict(),
-            "processes": process_states(buffers=buffers_of(self.network), epoch=self.state.state_dict()),
+            "processes": process_states(**self.weights.buffers(), epoch=self.state.state_dict()),
         }
         keeper.save(state)
 
     def save_weights(self, folder: Path, content: dict[str, Any]) -> None:
         """Write ``last`` and, after the best epoch so far, ``best``: weights and what they are of."""
-        weights = {self.weights_name: self.network.state_dict(), "epoch": self.epoch, **content}
+        weights = {**self.weights.state_dicts(), "epoch": self.epoch, **content}
         save_checkpoint(folder / "last.pth.tar", weights, keep=False)
         if self.best is self.last:
             save_checkpoint(folder / "best.pth.tar", weights, keep=False)
@@ -205,12 +215,15 @@ class Training:
     def resume(self, state: dict, path: Path, process: Process) -> None:
         """Go on from a checkpoint's content. Raises :class:`CydasError` where it is none, or of another training."""
         with refusing(f"checkpoint {path} is not one to resume a training from"):
-            load_weights(self.network, state[self.weights_name], path)
+            self.weights.load(state, path)
             self.optimiser.load_state_dict(state["optimizer"])
             self.precision.scaler.load_state_dict(state["scaler"])
-            self.last, self.best = (self.task.result(*state[name]) for name in ("last", "best"))
+            results = {"last_plain": state["last"]} | state  # which was added later
+            self.last, self.last_plain, self.best = (
+                self.task.result(*results[name]) for name in ("last", "last_plain", "best")
+            )
             self.epoch = int(state["sta_epoch"])
             self.guard.load_state_dict(state["guard"])
             own = set_process_state(state["processes"], process)
-            set_buffers(self.network, own["buffers"])
+            self.weights.set_buffers(own)
             self.state.load_state_dict(own["epoch"])

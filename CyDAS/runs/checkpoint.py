@@ -9,6 +9,7 @@ import pickle
 import pickletools
 import random
 import struct
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -93,8 +94,7 @@ def load_checkpoint(path: Path, sealed: bool = False) -> dict[str, Any]:
         raise CydasError(f"checkpoint {path}: there is no such file")
     try:
         _check_seal(path, sealed)
-        _check_sizes(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = _load_within_size(path)
     except (pickle.UnpicklingError, zipfile.BadZipFile):
         raise CydasError(
             f"checkpoint {path}: it is damaged or holds more than tensors and plain values, so it is not read"
@@ -107,23 +107,38 @@ def load_checkpoint(path: Path, sealed: bool = False) -> dict[str, Any]:
     return content
 
 
-def _check_sizes(path: Path) -> None:
-    """Raise :class:`CydasError` for a file whose content would take more memory than it has bytes."""
+def _load_within_size(path: Path) -> Any:
+    """Read a file. Raises :class:`CydasError` where its content would take more memory than it has bytes.
+
+    In a zip file storages are views of its entries, whose claimed sizes are looked at before they are used; those of
+    another byte order, which PyTorch would turn before that, are refused. Older formats are gone through twice.
+    """
     size = path.stat().st_size
+    too_large = CydasError(f"checkpoint {path}: it claims to hold more than the file's {size} bytes")
+
+    def leave_there(storage: torch.UntypedStorage, _: str) -> torch.UntypedStorage:
+        if storage.nbytes() > size:
+            raise too_large
+        return storage
+
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or len(entries) > 10_000_000:
-            raise CydasError(f"checkpoint {path}: it is compressed, which no checkpoint is")
-        if sum(entry.file_size for entry in entries) > size:
-            raise CydasError(f"checkpoint {path}: it claims to hold more than the file's {size} bytes")
-    else:
-        _check_old_format(path, size)
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or len(entries) > 10_000_000:
+                raise CydasError(f"checkpoint {path}: it is compressed, which no checkpoint is")
+            if sum(entry.file_size for entry in entries) > size:
+                raise too_large
+            orders = {archive.read(entry) for entry in entries if entry.filename.endswith("/byteorder")} or {b"little"}
+        if orders != {sys.byteorder.encode()}:
+            raise CydasError(f"checkpoint {path}: its bytes are in another order than this machine's")
+        return torch.load(path, map_location=leave_there, weights_only=True)
+    _check_old_format(path, size)
     # On the meta device storages have a size but no memory; they may share bytes, but not be larger than the file.
     storages: dict[int, int] = {}
     _collect_storages(torch.load(path, map_location="meta", weights_only=True), storages, set())
     if any(claimed > size for claimed in storages.values()):
-        raise CydasError(f"checkpoint {path}: it claims to hold more than the file's {size} bytes")
+        raise too_large
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _check_old_format(path: Path, size: int) -> None:

@@ -42,20 +42,22 @@ def find_weights(content: dict[str, Any], path: Path, key: str | None = None) ->
             f"checkpoint {path} is where a search goes on from (search.py --resume); a test needs a trained network: "
             "retrain.py --name NAME trains what the search found"
         )
-    inner, names = content, ()
+    all_there = list(_state_dicts(content, ()))
+    found = all_there
     if key is not None:
-        inner, names = content.get(key), (key,)
+        inner = content.get(key)
         if not isinstance(inner, dict):
             raise CydasError(f"checkpoint {path}: there are no weights under --weights_key {key}; {_listed(content)}")
-    found = list(_state_dicts(inner, names))
+        found = list(_state_dicts(inner, (key,)))
     if not found:
         raise CydasError(f"checkpoint {path} holds no weights that are known here; {_listed(content)}")
-    (names, weights), *others = found
+    (names, weights), *_ = found
+    others = [other for other, _ in [*found, *all_there] if other != names]
     about, level = {}, content
     for name in names:
         about |= level
         level = level[name]
-    return Found(clean_names(weights, path), ".".join(names), [".".join(other) for other, _ in others], about)
+    return Found(clean_names(weights, path), ".".join(names), list(dict.fromkeys(map(".".join, others))), about)
 
 
 def _state_dicts(content: dict[Any, Any], names: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], dict]]:

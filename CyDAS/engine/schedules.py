@@ -1,0 +1,52 @@
+"""Learning rates of a training: each a function of the epoch, counted from 0, and so of the step."""
+
+from collections.abc import Callable
+
+from CyDAS.config import RetrainConfig
+from CyDAS.engine.optim import cosine
+
+#: From the number of a training's step, counted from 0, to its learning rate.
+Schedule = Callable[[int], float]
+
+
+def retrain_schedule(config: RetrainConfig, steps: int, processes: int) -> Schedule:
+    """The rate of the epoch that a step is in, by ``--lr_schedule``; ``steps``: of an epoch."""
+    batch = config.global_batch(processes)
+
+    def published(epoch: int) -> float:
+        return retrain_lr(config.lr, epoch, config.epochs, config.warmup_epochs, batch)
+
+    rate = {"cosine": published, "timm_cosine": timm_cosine(config), "timm_step": timm_step(config)}
+    of_epoch = rate[config.lr_schedule]
+    return lambda step: of_epoch(step // steps)
+
+
+def retrain_lr(lr: float, epoch: int, epochs: int, warmup_epochs: int, global_batch: int) -> float:
+    """Learning rate of an epoch of retraining: cosine to 0; a linear start over ``warmup_epochs`` for large batches.
+
+    Published rule: the start is needed, and used, only when all processes together see more than 256 images a step.
+    """
+    rate = cosine(lr, 0.0, epoch / epochs)
+    if global_batch > 256 and epoch < warmup_epochs:
+        rate *= (epoch + 1) / warmup_epochs
+    return rate
+
+
+def timm_cosine(config: RetrainConfig) -> Callable[[int], float]:
+    """timm's cosine: to ``min_lr`` over all epochs, of which the warm-up takes the first; then ``min_lr``."""
+
+    def rate(epoch: int) -> float:
+        return cosine(config.lr, config.min_lr, min(epoch / config.epochs, 1.0))
+
+    return _after_warm_up(config, rate)
+
+
+def timm_step(config: RetrainConfig) -> Callable[[int], float]:
+    """timm's steps: times ``decay_rate`` every ``decay_epochs`` epochs, which may be a fraction."""
+    return _after_warm_up(config, lambda epoch: config.lr * config.decay_rate ** (epoch // config.decay_epochs))
+
+
+def _after_warm_up(config: RetrainConfig, rate: Callable[[int], float]) -> Callable[[int], float]:
+    """``rate`` behind the warm-up's epochs, in which it rises from ``warmup_lr`` in equal steps."""
+    start, epochs = config.warmup_lr, config.warmup_epochs
+    return lambda epoch: start + epoch * (config.lr - start) / epochs if epoch < epochs else rate(epoch)
