@@ -22,6 +22,7 @@ CYCLE, UPDATES, OPTIM, LOSSES, TRAINING, EVALUATION, RESULTS, GUARD = (
     for name in ("cycle", "updates", "optim", "losses", "training", "evaluation", "results", "guard")
 )
 SCHEDULES, AVERAGING = "CyDAS/engine/schedules.py", "CyDAS/engine/averaging.py"
+TIMM, TIMM_IMAGES = "tests/test_recipe.py", "tests/test_recipe_images.py"
 TASK, RECIPE = "CyDAS/tasks/classification.py", "CyDAS/recipe.py"
 LOADERS, AUGMENT, SETS, IMAGE_STEPS, TIMM_STEPS = (
     f"CyDAS/data/{name}.py" for name in ("loaders", "augment", "sets", "image_steps", "timm_steps")
@@ -224,6 +225,21 @@ MUTATIONS = [
              f"{RETRAIN}::test_an_epoch_ends_with_a_test_of_all_images_by_weights_that_all_processes_share"),
     Mutation("processes drop the same paths", OPENING, "seed_everything(seed + self.process.rank)",
              "seed_everything(seed)", f"{RETRAIN}::test_each_processs_random_choices_are_its_own"),
+    # -- timm's recipe
+    Mutation("weights are never averaged", TRAINING, "self.weights.update()", "pass",
+             f"{TIMM}::test_parameters_and_statistics_are_averaged_after_every_update"),
+    Mutation("a training reports the plain weights", TRAINING, "averaged[0] if averaged else plain, plain",
+             "plain, plain",
+             f"{TIMM}::test_the_mean_is_what_a_training_reports_and_the_plain_weights_are_said_beside_it"),
+    Mutation("a mean has the main process's statistics after a resume", AVERAGING, "set_buffers(network, own[name])",
+             "set_buffers(self.network, own[name])",
+             f"{TIMM}::test_each_process_goes_on_with_its_own_statistics_of_both"),
+    Mutation("biases decay", OPTIM, '"weight_decay": 0.0}', '"weight_decay": config.weight_decay}',
+             f"{TIMM}::test_weights_decay_and_biases_and_norms_do_not_as_timm_groups_them"),
+    Mutation("timm's cosine ends at 0", SCHEDULES, "cosine(config.lr, config.min_lr,", "cosine(config.lr, 0.0,",
+             f"{TIMM}::test_the_rate_of_every_epoch_is_timms"),
+    Mutation("RandAugment draws as Python's generator stands", TIMM_STEPS, "    random.seed(seed)\n    np", "    np",
+             f"{TIMM_IMAGES}::test_it_draws_from_pytorchs_generator_alone_and_leaves_the_others_where_they_were"),
     # -- data
     Mutation("all processes crop alike", LOADERS, "epoch, 1 + self.process.rank, step)", "epoch, 1, step)", CROPS),
     Mutation("all steps crop alike", LOADERS, "1 + self.process.rank, step)", "1 + self.process.rank, 0)", CROPS),

@@ -205,6 +205,19 @@ def test_without_a_decay_there_is_no_mean_and_nothing_of_it():
     assert list(with_mean.state_dicts()) == ["model_main", "state_dict_ema"]
 
 
+def test_each_process_goes_on_with_its_own_statistics_of_both():
+    """A checkpoint's weights are the main process's; batch norm statistics differ within an epoch."""
+    weights = Weights(Normed(), 0.9)
+    means = [network.norm.running_mean for network in weights.networks().values()]
+    for value, mean in enumerate(means, start=1):
+        mean.fill_(value)
+    own = weights.buffers()
+    for mean in means:
+        mean.zero_()
+    weights.set_buffers(own)
+    assert [mean.tolist() for mean in means] == [[1.0] * 10, [2.0] * 10]
+
+
 @pytest.fixture(scope="module")
 def averaged(tmp_path_factory):
     """A short training whose mean is far behind its weights."""
