@@ -357,7 +357,8 @@ MISTAKES = {
         "--latency_table x --target_tolerance 0.1 --c_last 320"): "have no effect with --space darts: only chains",
     ("retrain", "--space nats --drop_rate 0.1 --drop_path_rate 0.1"): "have no effect with --space nats: only chains",
     ("search", "--search_iter 6 --space chain --use_beta --repeat_cell --res_stem --stem_multiplier 1 "
-        "--model_type cifar --cells_per_stage 1 --init_channels 8 --layer_num 4 --regular --regular_ratio 0.1 --regular_coeff 1"):
+        "--model_type cifar --cells_per_stage 1 --init_channels 8 --layer_num 4 --regular --regular_ratio 0.1 "
+        "--regular_coeff 1"):
         "have no effect with --space chain: only cells",
     ("retrain", "--space chain --drop_path_prob 0.1 --aux_weight 0.4"): "with --space chain: only cells",
     ("test", "--space chain --published cifar10"): "--published has no effect with --space chain: only cells",

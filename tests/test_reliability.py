@@ -148,6 +148,7 @@ def test_a_signal_saves_and_says_how_to_go_on(undisturbed, tmp_path, number, cod
 def test_a_second_run_in_one_folder_is_refused_and_a_dead_one_is_taken_over(tmp_path):
     process = start("CyDAS/search.py", *SEARCH, "--print_freq", "1", "--output_dir", str(tmp_path), "--name", "run")
     wait_for_text(process, "cycle 1/2")
+    process.send_signal(signal.SIGSTOP)  # so that it has not ended before it is looked at
     for flag in ("--resume", "--overwrite"):
         with pytest.raises(CydasError, match=f"is in use by process {process.pid} on "):
             run_search(tmp_path, flag)
