@@ -197,3 +197,10 @@ def retrain_schedule(config: RetrainConfig, steps: int, processes: int) -> Sched
     """:func:`retrain_lr` of the epoch that a step is in; ``steps``: of an epoch."""
     batch = config.global_batch(processes)
     return lambda step: retrain_lr(config.lr, step // steps, config.epochs, config.warmup_epochs, batch)
+
+
+def poly_lr(lr: float, step: int, steps: int, warmup_steps: int, warmup_lr: float, power: float = 0.9) -> float:
+    """Learning rate of a step of ``steps``: exponentially from ``warmup_lr`` up to ``lr``, then polynomially to 0."""
+    if step < warmup_steps:
+        return warmup_lr * (lr / warmup_lr) ** (step / warmup_steps)
+    return lr * (1 - (step - warmup_steps) / (steps - warmup_steps)) ** power
