@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from CyDAS.config import IN_MEMORY, EvaluationConfig, TrainingConfig
+from CyDAS.config import IN_MEMORY, EvaluationConfig, TrainingFlags
 from CyDAS.utils.distributed import Process
 from CyDAS.utils.errors import CydasError
 
@@ -91,12 +91,12 @@ RULES = (
     Rule(_flags("process_timeout"), lambda c, p: p.world_size == 1, "in a single process"),
     Rule(
         _flags("overwrite"),
-        lambda c, p: isinstance(c, TrainingConfig) and c.resume,
+        lambda c, p: isinstance(c, TrainingFlags) and c.resume,
         "with --resume, which goes on in the run's folder",
     ),
     Rule(
         _flags("overwrite"),
-        lambda c, p: isinstance(c, TrainingConfig) and c.resume_or_start,
+        lambda c, p: isinstance(c, TrainingFlags) and c.resume_or_start,
         "with --resume_or_start where the run has a checkpoint",
     ),
 )

@@ -1,6 +1,6 @@
 """Semantic segmentation: hard-example cross-entropy, IoU of every class.
 
-Targets are class numbers, int64 [N, H, W], and :data:`VOID` where a pixel counts nowhere.
+Targets are class numbers, int64 [N, H, W], and ``VOID`` where a pixel counts nowhere.
 """
 
 from collections.abc import Sequence
@@ -10,12 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from CyDAS.data.masks import VOID
 from CyDAS.models.segmentation.segmenter import SegmentationOutput
 from CyDAS.tasks.classification import full_precision
 from CyDAS.utils.distributed import all_sum
 from CyDAS.utils.errors import CydasError
-
-VOID = 255
 
 
 class Overlap(NamedTuple):
