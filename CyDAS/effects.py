@@ -37,7 +37,7 @@ RULES = (
     Rule(_flags("data_dir"), lambda c, p: c.dataset == "digits", "with --dataset digits, which needs no files"),
     Rule(
         _flags("data_dir"),
-        lambda c, p: bool(c.test_dir and (c.train_dir or isinstance(c, EvaluationConfig))),
+        lambda c, p: bool(getattr(c, "test_dir", None) and (c.train_dir or isinstance(c, EvaluationConfig))),
         "where all folders of images are named",
     ),
     Rule(

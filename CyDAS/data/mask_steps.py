@@ -108,14 +108,19 @@ class TestSteps:
     to_unit: ToUnit
     long_side: int | None = None
 
-    def __call__(self, pair: tuple[Picture, np.ndarray]) -> tuple[Tensor, Tensor]:
-        """float32 [3, H, W] and int64 [H, W]. Raises :class:`CydasError`."""
+    def sample(self, pair: tuple[Picture, np.ndarray]) -> Sample:
+        """The image as it is, uint8 or floats in 0 to 1, and uint8 classes. Raises :class:`CydasError`."""
         picture, classes = pair
         with blaming(picture.name):
             image, mask = to_sample(self.to_unit(picture), classes)
             if self.long_side:
                 image, mask = resize_both((image, mask), sides(*mask.shape, self.long_side / max(mask.shape)))
-            return to_input(image), mask.as_subclass(Tensor).long()
+            return image, mask
+
+    def __call__(self, pair: tuple[Picture, np.ndarray]) -> tuple[Tensor, Tensor]:
+        """float32 [3, H, W] and int64 [H, W]. Raises :class:`CydasError`."""
+        image, mask = self.sample(pair)
+        return to_input(image), mask.as_subclass(Tensor).long()
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from CyDAS.config import RetrainConfig, SearchConfig, TrainingConfig
 from CyDAS.data.batch import images_in, split
 from CyDAS.models.joint import JointNetwork
 from CyDAS.utils.distributed import all_sum, average_gradients
+from CyDAS.utils.errors import CydasError
 from CyDAS.utils.flags import some_of
 
 #: Named scalars of a step, for the log.
@@ -204,3 +205,10 @@ def poly_lr(lr: float, step: int, steps: int, warmup_steps: int, warmup_lr: floa
     if step < warmup_steps:
         return warmup_lr * (lr / warmup_lr) ** (step / warmup_steps)
     return lr * (1 - (step - warmup_steps) / (steps - warmup_steps)) ** power
+
+
+def poly_schedule(lr: float, steps: int, warmup_steps: int, warmup_lr: float) -> Schedule:
+    """:func:`poly_lr` of every step. Raises :class:`CydasError` where the whole training would be its warm-up."""
+    if warmup_steps >= steps:
+        raise CydasError(f"--warmup_steps {warmup_steps}: the whole training has {steps} steps; give fewer, or 0")
+    return lambda step: poly_lr(lr, step, steps, warmup_steps, warmup_lr)

@@ -70,8 +70,11 @@ class Training:
         precision: Precision,
         guard: StepGuard,
         begin_epoch: Callable[[int], None] = lambda epoch: None,
+        end_epoch: Callable[["Training", RunLog], None] = lambda training, log: None,
     ):
-        """``begin_epoch``: what else an epoch, counted from 0, starts with."""
+        """``begin_epoch``: what else an epoch, counted from 0, starts with; ``end_epoch``: what the main process does
+        after the test of one, for people to look at, leaving the training as it is.
+        """
         self.network = network
         self.task = task
         self.optimiser = optimiser
@@ -80,6 +83,7 @@ class Training:
         self.precision = precision
         self.guard = guard
         self.begin_epoch = begin_epoch
+        self.end_epoch = end_epoch
         self.epoch = 0  #: finished epochs
         self.rate = 0.0  #: the last step's learning rate
         self.state = EpochState(precision.device)  #: of the epoch that has begun
@@ -98,6 +102,7 @@ class Training:
             self.finish_epoch(evaluate(self.network, self.task, test, self.precision))
             self._show(means, len(train), log)
             if keeper.process.is_main:  # before the checkpoint, after which this epoch is not trained again
+                keeper.try_to("the epoch's pictures are not kept", self.end_epoch, self, log)
                 keeper.try_to("the epoch's weights are not kept", self.save_weights, keeper.path.parent, content)
             self.save(keeper, content)
             if self.epoch < epochs and keeper.must_stop():
