@@ -318,7 +318,7 @@ def test_the_scripts_have_the_published_settings(name):
         assert config.eval_only
         return
     assert (config.lr, config.momentum, config.weight_decay, config.warmup_steps) == (0.05, 0.9, 1e-4, 1000)
-    assert (config.batch_size, config.reference_batch, config.scale_lr, config.backbone) == (4, 32, True, "cdarts_b")
+    assert (config.batch_size, config.reference_batch, config.backbone, config.c_last) == (4, 32, "cdarts_b", 320)
     assert (config.epochs, config.crop_size, config.decoder_width) == {
         "segment_cityscapes": (4000, [512, 1024], 6), "segment_ade20k": (1000, [640, 640], 16)
     }[name]  # fmt: skip
