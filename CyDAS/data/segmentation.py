@@ -49,10 +49,10 @@ class MaskedImages(Dataset):
         size = tuple(picture.pixels.shape[1:]) if is_tensor else picture.pixels.size[::-1]
         return (picture, self._classes(pair, size)), None
 
-    def _classes(self, pair: Pair, size: tuple[int, int]) -> np.ndarray:
-        """``size``: the image's."""
+    def _classes(self, pair: Pair, size: tuple[int, int] | None) -> np.ndarray:
+        """``size``: the image's, if it is known."""
         classes = self.ids.classes_in(read_mask(pair.mask), pair.mask)
-        if classes.shape != size:
+        if size and classes.shape != size:
             raise CydasError(
                 f"the mask {pair.mask} has {classes.shape[1]} x {classes.shape[0]} pixels, its image {pair.image} has "
                 f"{size[1]} x {size[0]}"
@@ -61,10 +61,14 @@ class MaskedImages(Dataset):
 
     def count(self, index: int) -> np.ndarray:
         """int64 [256], how many pixels of each class a mask has. Raises :class:`CydasError` for one that is no mask of
-        its image.
+        its image; whether the image is damaged is asked when its turn comes.
         """
         pair = self.pairs[index]
-        return np.bincount(self._classes(pair, size_of(pair.image)).ravel(), minlength=VOID + 1)
+        try:
+            size = size_of(pair.image)
+        except CydasError:
+            size = None
+        return np.bincount(self._classes(pair, size).ravel(), minlength=VOID + 1)
 
 
 class SegmentationData(DataSet):
