@@ -237,13 +237,12 @@ def test_a_training_leaves_weights_figures_and_pictures(trained):
 def test_every_flag_of_the_training_reaches_it(trained, tmp_path, monkeypatch):
     tmp, _, flags = trained
     seen = []
-    monkeypatch.setattr(
-        CyDAS.segment, "estimate_training", lambda training, train, test: seen.append((training, train))
-    )
+    monkeypatch.setattr(CyDAS.segment, "estimate_training", lambda *a: seen.append(a) or [])
     monkeypatch.setattr(CyDAS.segmenting, "count_macs", lambda *a: 0)
     more = (
         "--aux_weight 0.4 --ohem_threshold 0.6 --ohem_share 8 --momentum 0.8 --weight_decay 0.01 --epochs 3 "
-        "--repeats 4 --warmup_steps 5 --warmup_lr 1e-4 --grad_clip 2 --accum_steps 2 --window 64 96 --on_nan skip --print_freq 7"
+        "--repeats 4 --warmup_steps 5 --warmup_lr 1e-4 --grad_clip 2 --accum_steps 2 --window 64 96 --on_nan skip "
+        "--print_freq 7"
     )
     main([*flags, *more.split(), "--output_dir", str(tmp_path), "--dry_run"])
     ((training, train, _),) = seen
@@ -252,11 +251,8 @@ def test_every_flag_of_the_training_reaches_it(trained, tmp_path, monkeypatch):
     assert (group["momentum"], group["weight_decay"], group["nesterov"]) == (0.8, 0.01, False)
     assert len(group["params"]) == len(list(training.network.parameters()))
     assert len(train) == 6 * 4 / (2 * 2)  # images, repeats; batch size, accumulation
-    assert (
-        training.schedule(0) == 1e-4
-        and training.schedule(5) == 0.02
-        and training.schedule(17) == pytest.approx(0.02 * (1 - 12 / 13) ** 0.9)
-    )
+    assert training.schedule(0) == 1e-4 and training.schedule(5) == 0.02
+    assert training.schedule(17) == pytest.approx(0.02 * (1 - 12 / 13) ** 0.9)
     assert training.extent[:4] == (3, 2, 2.0, 7) and training.guard.skips and training.network.window == (64, 96)
     assert {m.momentum for m in training.network.modules() if isinstance(m, torch.nn.BatchNorm2d)} == {0.1}
 
