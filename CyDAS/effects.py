@@ -84,7 +84,7 @@ RULES = (
         "without a training",
     ),
     Rule(
-        _flags("test_batch_size test_long_side check_masks pixel_range"),
+        _flags("test_part test_batch_size test_long_side check_masks pixel_range"),
         lambda c, p: bool(getattr(c, "predict", None)),
         "with --predict, which needs no masks",
     ),

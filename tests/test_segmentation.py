@@ -295,6 +295,8 @@ def test_a_test_says_what_the_training_said(trained, capsys):
     output = capsys.readouterr().out
     assert f"mIoU {last['miou']:.2f} %  pixel accuracy {last['accuracy']:.2f} %  on 2 test images" in output
     assert "red " in output and "blue" in output
+    main(["--eval_only", "--test_part", "train", "--name", "whole", "--output_dir", str(tmp), "--workers", "0"])
+    assert "on 6 test images" in capsys.readouterr().out
     with pytest.raises(CydasError, match="--decoder_width is 1.0 there, 2.0 was given"):
         main(["--eval_only", "--name", "whole", "--output_dir", str(tmp), "--decoder_width", "2"])
 

@@ -35,7 +35,8 @@ class SegmentationData(DataSet):
                 f"{config.data_dir} has the classes {few(self.classes)}, and the network was trained on "
                 f"{few(recorded['classes'])}"
             )
-        parts = {"train": layout.train if with_training else [], "test": layout.test}
+        tested = layout.train if config.test_part == "train" else layout.test
+        parts = {"train": layout.train if with_training else [], "test": tested}
         self.parts = {part: MaskedImages(str(config.data_dir), pairs, self.ids) for part, pairs in parts.items()}
         self.image_size = max(config.crop_size)
         self._config, self._pad = config, pad
