@@ -301,6 +301,21 @@ def test_a_test_says_what_the_training_said(trained, capsys):
         main(["--eval_only", "--name", "whole", "--output_dir", str(tmp), "--decoder_width", "2"])
 
 
+def test_a_bare_state_dict_of_the_published_layout_is_tested_by_its_flags(trained, tmp_path, capsys):
+    """With the ImageNet head that the published backbones carry along, and behind a wrapper's name."""
+    tmp, root, _ = trained
+    content = load_checkpoint(tmp / "segment/whole/last.pth.tar")
+    last = json.loads((tmp / "segment/whole/result.json").read_text())["last"]
+    head = {"backbone.conv_head.weight": torch.zeros(8, 32, 1, 1), "backbone.classifier.bias": torch.zeros(1000)}
+    weights = {f"module.{name}": value for name, value in (content["model_main"] | head).items()}
+    torch.save({"state_dict": weights}, tmp_path / "published.pth")
+    flags = f"--backbone {tmp / 'small.json'} --c_last 32 --decoder_width 1 --data_dir {root} --workers 0 --eval_only"
+    main([*flags.split(), "--resume_name", str(tmp_path / "published.pth")])
+    assert f"mIoU {last['miou']:.2f} %" in capsys.readouterr().out
+    with pytest.raises(CydasError, match="published.pth is of another architecture"):
+        main([*flags.replace("width 1", "width 2").split(), "--resume_name", str(tmp_path / "published.pth")])
+
+
 def test_predictions_of_own_files_are_masks_of_their_ids_and_pictures(trained, tmp_path, capsys):
     tmp, root, _ = trained
     save(tmp_path / "own" / "deep" / "a.jpg", draw(3, 33, 47)[0])
