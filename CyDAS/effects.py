@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from CyDAS.config import IN_MEMORY, EvaluationConfig, TrainingConfig
+from CyDAS.config import IN_MEMORY, EvaluationConfig, TrainingFlags
 from CyDAS.utils.distributed import Process
 from CyDAS.utils.errors import CydasError
 
@@ -37,7 +37,7 @@ RULES = (
     Rule(_flags("data_dir"), lambda c, p: c.dataset == "digits", "with --dataset digits, which needs no files"),
     Rule(
         _flags("data_dir"),
-        lambda c, p: bool(c.test_dir and (c.train_dir or isinstance(c, EvaluationConfig))),
+        lambda c, p: bool(getattr(c, "test_dir", None) and (c.train_dir or isinstance(c, EvaluationConfig))),
         "where all folders of images are named",
     ),
     Rule(
@@ -107,6 +107,23 @@ RULES = (
         lambda c, p: c.lr_schedule == "cosine" and c.global_batch(p.world_size) <= 256,
         "where an update sees no more than 256 images",
     ),
+    Rule(
+        _flags(
+            "overwrite seed print_freq sync_bn use_apex resume resume_or_start dry_run checkpoint_minutes on_nan "
+            "accum_steps scale_lr reference_batch batch_size short_sides long_side flip repeats pictures "
+            "backbone_checkpoint epochs lr warmup_steps warmup_lr momentum weight_decay grad_clip ema_decay aux_weight "
+            "ohem_threshold ohem_share bn_momentum"
+        ),
+        lambda c, p: not getattr(c, "is_training", True),
+        "without a training",
+    ),
+    Rule(
+        _flags("test_part test_batch_size test_long_side check_masks pixel_range"),
+        lambda c, p: bool(getattr(c, "predict", None)),
+        "with --predict, which needs no masks",
+    ),
+    Rule(_flags("predict_dir"), lambda c, p: not c.predict, "without --predict"),
+    Rule(_flags("weights_key"), lambda c, p: getattr(c, "is_training", False), "in a training"),
     Rule(_flags("opt_alpha opt_eps"), lambda c, p: c.optimizer != "rmsproptf", "without --optimizer rmsproptf"),
     Rule(_flags("nesterov"), lambda c, p: c.optimizer != "sgd", "with --optimizer {optimizer}, which has none"),
     Rule(_flags("no_decay_1d"), lambda c, p: not c.weight_decay, "with --weight_decay 0"),
@@ -138,12 +155,12 @@ RULES = (
     Rule(_flags("process_timeout"), lambda c, p: p.world_size == 1, "in a single process"),
     Rule(
         _flags("overwrite"),
-        lambda c, p: isinstance(c, TrainingConfig) and c.resume,
+        lambda c, p: isinstance(c, TrainingFlags) and c.resume,
         "with --resume, which goes on in the run's folder",
     ),
     Rule(
         _flags("overwrite"),
-        lambda c, p: isinstance(c, TrainingConfig) and c.resume_or_start,
+        lambda c, p: isinstance(c, TrainingFlags) and c.resume_or_start,
         "with --resume_or_start where the run has a checkpoint",
     ),
 )

@@ -30,7 +30,7 @@ def is_ours(content: dict[str, Any]) -> bool:
 
 def averaged_key(content: dict[str, Any]) -> str | None:
     """Where a checkpoint of CyDAS has averaged weights, whose results its training reports; None where it has none."""
-    return AVERAGED if is_ours(content) and AVERAGED in content else None
+    return AVERAGED if (is_ours(content) or "backbone" in content) and AVERAGED in content else None
 
 
 def recall(config: EvaluationConfig, given: set[str], saved: dict[str, Any], path: Path) -> list[str]:

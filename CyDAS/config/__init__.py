@@ -11,7 +11,9 @@ from CyDAS.config.programs import (
     RetrainConfig,
     SearchConfig,
     TrainingConfig,
+    TrainingFlags,
 )
+from CyDAS.config.segmentation import SegmentConfig
 
 __all__ = [
     "DATASETS",
@@ -23,5 +25,7 @@ __all__ = [
     "FoundNetworkConfig",
     "RetrainConfig",
     "SearchConfig",
+    "SegmentConfig",
     "TrainingConfig",
+    "TrainingFlags",
 ]

@@ -25,7 +25,17 @@ class TestImageFlags:
 
 
 @dataclass
-class RecipeFlags:
+class AveragingFlags:
+    """A running mean of the weights, of whatever network."""
+
+    ema_decay: float = flag(
+        0.0, "report the results of the weights' running mean, of which every update leaves this share; 0 for none",
+        at_least=0, below=1,
+    )  # fmt: skip
+
+
+@dataclass
+class RecipeFlags(AveragingFlags):
     """Optimiser, learning rate, regularisation and augmentation of a training."""
 
     # optimiser
@@ -40,12 +50,6 @@ class RecipeFlags:
     )
     no_decay_1d: bool = flag(False, "no weight decay of biases and batch norms, of tensors with one dimension")
     grad_clip: float = flag(5.0, "largest gradient norm of an update; 0 for no limit", at_least=0)
-    ema_decay: float = flag(
-        0.0,
-        "report the results of the weights' running mean, of which every update leaves this share; 0 for none",
-        at_least=0,
-        below=1,
-    )
     # learning rate
     lr_schedule: str = flag(
         "cosine",

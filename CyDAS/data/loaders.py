@@ -6,6 +6,7 @@ anew at any time, and two runs with one seed see the same batches.
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -124,6 +125,12 @@ class BadImages:
 Entry = tuple[int, int]
 
 
+def stack(whole: list[tuple[Tensor, int]]) -> Batch:
+    """A batch of images of one size and their labels."""
+    images, labels = zip(*whole, strict=True)
+    return torch.stack(images), torch.tensor(labels)
+
+
 class FileBatches(Batches):
     """Batches of images that worker processes decode and augment one by one.
 
@@ -135,15 +142,16 @@ class FileBatches(Batches):
 
     def __init__(
         self, dataset: Dataset, indices: Sequence[int], transform: Callable, workers: int, bad_images: "BadImages",
-        **options,
+        collate: Callable[[list[tuple[Any, Any]]], Batch] = stack, **options,
     ):  # fmt: skip
+        """``dataset[index]``: what ``transform`` takes, and a label. ``collate``: from such pairs to a batch."""
         super().__init__(len(indices), **options)
         self._bad_images = bad_images
         self._sampler = _BatchSampler()
         self._indices = indices
         full = self.batch_size if self.process.world_size > 1 else 2
         self._loader = DataLoader(
-            _SeededImages(dataset, transform, indices, full if self.train else 0, bad_images.limit),
+            _SeededImages(dataset, transform, indices, full if self.train else 0, bad_images.limit, collate),
             batch_size=None,  # the sampler gives whole batches
             sampler=self._sampler,
             num_workers=workers,
@@ -223,12 +231,15 @@ class _SeededImages(Dataset):
     ``limit`` are damaged.
     """
 
-    def __init__(self, dataset: Dataset, transform: Callable, indices: Sequence[int], full: int, limit: int):
+    def __init__(
+        self, dataset: Dataset, transform: Callable, indices: Sequence[int], full: int, limit: int, collate: Callable
+    ):
         self.dataset = dataset
         self.transform = transform
         self.indices = indices
         self.full = full
         self.limit = limit
+        self.collate = collate
 
     def __getitem__(self, entries: list[Entry]) -> tuple:
         damaged: list[str] = []
@@ -239,8 +250,7 @@ class _SeededImages(Dataset):
             self._fill(full, entries[0][1], damaged, whole)
         if not whole:
             return (damaged,)
-        images, labels = zip(*whole, strict=True)
-        return damaged, torch.stack(images), torch.tensor(labels)
+        return damaged, *self.collate(whole)
 
     def _fill(self, full: int, seed: int, damaged: list[str], whole: list[tuple[Tensor, int]]) -> None:
         """Fill ``whole`` up to ``full`` images, if there are any, in a random order that follows from ``seed``."""

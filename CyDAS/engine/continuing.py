@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from CyDAS.config import RetrainConfig, SearchConfig
+from CyDAS.config import RetrainConfig, SearchConfig, SegmentConfig
 from CyDAS.data.classes import check_same_data
-from CyDAS.engine.averaging import AVERAGED
+from CyDAS.engine.averaging import AVERAGED, PLAIN
 from CyDAS.engine.cycle import CyclicSearch
 from CyDAS.runs.checkpoint import RuledOut, refusing, set_process_state
 from CyDAS.runs.resume import check_continuation
@@ -31,21 +31,20 @@ def resume_search(search: CyclicSearch, content: dict[str, Any], path: Path, pro
 
 
 def check_training(
-    config: RetrainConfig, architecture: Any, data: dict[str, Any], content: dict[str, Any], path: Path
+    config: RetrainConfig | SegmentConfig, architecture: Any, data: dict[str, Any], content: dict[str, Any], path: Path
 ) -> None:
-    """Raise :class:`CydasError` where a checkpoint is not one of a training of this architecture, with these flags and
-    on ``data``, a record.
+    """Raise :class:`CydasError` where a checkpoint is not one of a training of this architecture (None: the flags say
+    all of it), with these flags and on ``data``, a record.
     """
     with refusing(f"checkpoint {path} is not one to resume a training from"):
-        check_genotype(content, architecture, config, path)
+        if architecture is not None:
+            check_genotype(content, architecture, config, path)
         check_continuation(content["config"], config, path, "epochs")
         check_same_data(content, data, path, ("train", "test"))
         if config.epochs < content["config"]["epochs"]:
             raise RuledOut(f"checkpoint {path} is of {content['config']['epochs']} epochs: --epochs may only grow")
-        kept = {
-            name: content[name]
-            for name in (SPACES[config.space].weights_name, "optimizer", *[AVERAGED] * (config.ema_decay > 0))
-        }
+        plain = PLAIN if architecture is None else SPACES[config.space].weights_name
+        kept = {name: content[name] for name in (plain, "optimizer", *[AVERAGED] * (config.ema_decay > 0))}
         for name in ("buffers", *["average_buffers"] * (config.ema_decay > 0)):
             kept[name] = [state[name] for state in content["processes"]]
         check_finite(kept, f"checkpoint {path}")

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from CyDAS.config import RetrainConfig
 from CyDAS.engine.optim import cosine
+from CyDAS.utils.errors import CydasError
 
 #: From the number of a training's step, counted from 0, to its learning rate.
 Schedule = Callable[[int], float]
@@ -50,3 +51,17 @@ def _after_warm_up(config: RetrainConfig, rate: Callable[[int], float]) -> Calla
     """``rate`` behind the warm-up's epochs, in which it rises from ``warmup_lr`` in equal steps."""
     start, epochs = config.warmup_lr, config.warmup_epochs
     return lambda epoch: start + epoch * (config.lr - start) / epochs if epoch < epochs else rate(epoch)
+
+
+def poly_lr(lr: float, step: int, steps: int, warmup_steps: int, warmup_lr: float, power: float = 0.9) -> float:
+    """Learning rate of a step of ``steps``: exponentially from ``warmup_lr`` up to ``lr``, then polynomially to 0."""
+    if step < warmup_steps:
+        return warmup_lr * (lr / warmup_lr) ** (step / warmup_steps)
+    return lr * (1 - (step - warmup_steps) / (steps - warmup_steps)) ** power
+
+
+def poly_schedule(lr: float, steps: int, warmup_steps: int, warmup_lr: float) -> Schedule:
+    """:func:`poly_lr` of every step. Raises :class:`CydasError` where the whole training would be its warm-up."""
+    if warmup_steps >= steps:
+        raise CydasError(f"--warmup_steps {warmup_steps}: the whole training has {steps} steps; give fewer, or 0")
+    return lambda step: poly_lr(lr, step, steps, warmup_steps, warmup_lr)

@@ -66,8 +66,10 @@ class Training:
         guard: StepGuard,
         begin_epoch: Callable[[int], None] = lambda epoch: None,
         weights_name: str = PLAIN,
+        end_epoch: Callable[["Training", RunLog], None] = lambda training, log: None,
     ):
-        """``begin_epoch``: what else an epoch, counted from 0, starts with. ``weights_name``: under which name
+        """``begin_epoch``: what else an epoch, counted from 0, starts with; ``end_epoch``: what the main process does
+        after the test of one, for people to look at, leaving the training as it is. ``weights_name``: under which name
         checkpoints hold the network's weights.
         """
         self.network = network
@@ -79,6 +81,7 @@ class Training:
         self.precision = precision
         self.guard = guard
         self.begin_epoch = begin_epoch
+        self.end_epoch = end_epoch
         self.epoch = 0  #: finished epochs
         self.rate = 0.0  #: the last step's learning rate
         self.state = EpochState(precision.device)  #: of the epoch that has begun
@@ -98,6 +101,7 @@ class Training:
             self.finish_epoch(averaged[0] if averaged else plain, plain)
             self._show(means, len(train), log)
             if keeper.process.is_main:  # before the checkpoint, after which this epoch is not trained again
+                keeper.try_to("the epoch's pictures are not kept", self.end_epoch, self, log)
                 keeper.try_to("the epoch's weights are not kept", self.save_weights, keeper.path.parent, content)
             self.save(keeper, content)
             if self.epoch < epochs and keeper.must_stop():

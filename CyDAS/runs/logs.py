@@ -4,6 +4,7 @@ import logging
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -65,6 +66,11 @@ class RunLog:
             except OSError as error:
                 self._writer = None
                 self.warning("no more figures in TensorBoard: %s", error)
+
+    def picture(self, name: str, pixels: Any, step: int) -> None:
+        """Put a picture, uint8 [H, W, 3], into TensorBoard. Raises ``OSError`` where it cannot be written."""
+        if self._writer:
+            self._writer.add_image(name, pixels, step, dataformats="HWC")
 
     def start_progress(self, total: int, unit: str = "step") -> None:
         """Show a bar with the time left on a terminal; nothing elsewhere."""

@@ -67,7 +67,7 @@ def take_over(config: Any, saved: dict[str, Any], names: Iterable[str], source: 
     for name in names:
         if name not in saved:
             continue
-        value, kinds = saved[name], get_args(hints[name]) or (hints[name],)
+        value, kinds = saved[name], [get_origin(kind) or kind for kind in _kinds(hints[name])]
         if Path in kinds and isinstance(value, str):
             value = Path(value)
         if type(value) not in kinds and not (Path in kinds and isinstance(value, Path)):
@@ -75,6 +75,11 @@ def take_over(config: Any, saved: dict[str, Any], names: Iterable[str], source: 
         if value is not None and choices[name] and value not in choices[name]:
             raise CydasError(f"{source}: its --{name} is {value!r}, not one of {', '.join(map(str, choices[name]))}")
         setattr(config, name, value)
+
+
+def _kinds(hint: Any) -> tuple[Any, ...]:
+    """The types that a flag's value may have."""
+    return get_args(hint) if isinstance(hint, UnionType) else (hint,)
 
 
 def flags_of_network(config: Any) -> list[str]:
