@@ -16,6 +16,12 @@ class Rule(NamedTuple):
     reason: str
     is_mistake: bool = False  #: the run would not be the one that was meant
 
+    def applies(self, config: Any, process: Process) -> bool:
+        try:
+            return self.idle(config, process)
+        except AttributeError:  # it speaks of a flag that this program does not have
+            return False
+
 
 def _flags(names: str) -> tuple[str, ...]:
     return tuple(names.split())
@@ -178,7 +184,7 @@ def idle_flags(config: Any, given: set[str], process: Process) -> list[str]:
     lines = []
     for rule in RULES:
         names = [name for name in rule.flags if name in left]
-        if names and rule.idle(config, process):
+        if names and rule.applies(config, process):
             left -= set(names)
             verb = "has" if len(names) == 1 else "have"
             reason = rule.reason.format_map(vars(config))
