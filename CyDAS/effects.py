@@ -74,6 +74,13 @@ RULES = (
     Rule(_flags("w_lr_min"), lambda c, p: c.lr_schedule != "cosine", "without --lr_schedule cosine"),
     Rule(_flags("jobs"), lambda c, p: not c.seeds, "without --seeds"),
     Rule(
+        _flags("lone_teacher evaluation_cells"),
+        lambda c, p: c.method == "darts",
+        "with --method darts, which has no evaluation network",
+    ),
+    Rule(_flags("evaluation_cells"), lambda c, p: c.space != "nats", "with --space {space}: it is for nats"),
+    Rule(_flags("finalist_rounds finalist_epochs finalist_lr"), lambda c, p: c.finalists < 2, "without --finalists"),
+    Rule(
         _flags(
             "c_last blocks_per_stage target_flops target_flops_published target_latency latency_table "
             "target_tolerance drop_rate drop_path_rate"

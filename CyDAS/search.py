@@ -18,6 +18,7 @@ from CyDAS.effects import idle_flags
 from CyDAS.engine.continuing import check_search, resume_search
 from CyDAS.engine.cycle import CyclicSearch
 from CyDAS.engine.estimate import estimate_search, print_estimate
+from CyDAS.engine.finalists import choose
 from CyDAS.engine.optim import Precision, scale_learning_rates
 from CyDAS.engine.results import CHECKPOINT, SearchProgress, finish_search
 from CyDAS.engine.seeds import search_with_seeds
@@ -25,6 +26,7 @@ from CyDAS.models import native
 from CyDAS.runs.opening import opened
 from CyDAS.runs.start import started
 from CyDAS.spaces import SPACES, make_space
+from CyDAS.tasks.classification import Classification
 from CyDAS.utils.distributed import Process, copy_from_main, place
 from CyDAS.utils.errors import run_program
 from CyDAS.utils.flags import parse
@@ -64,9 +66,14 @@ def search_once(config: SearchConfig, process: Process, notes: list[str]) -> Non
             run.log.warning("%s", line)
         run.log.info("search network: %.3f M parameters, %d pixels", count_parameters(joint) / 1e6, data.image_size)
         run.begin(config.seed, partial(resume_search, search))
-        search.run(train, val, run.log, SearchProgress(run))
+        progress = SearchProgress(run)
+        search.run(train, val, run.log, progress)
+        found = search.preferred()
+        if config.finalists > 1:
+            finals, judging = data.train_batches(train_part, stream=4), data.judging_batches(val_part)
+            found = choose(search, finals, judging, Classification(data.n_classes), run.log, progress)
         if process.is_main:
-            finish_search(search, run)
+            finish_search(search, found, run)
 
 
 def run_main() -> None:

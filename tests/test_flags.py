@@ -319,6 +319,11 @@ IDLE = {  # program, flags: those which have no effect
     ("search", "--search_iter 6 --w_lr_min 0.1"): "w_lr_min",
     ("search", "--search_iter 6 --w_lr_min 0.1 --lr_schedule cosine"): "",
     ("search", "--search_iter 6 --jobs 2"): "jobs",
+    ("search", DARTS + "--space nats --lone_teacher --evaluation_cells 3"): "lone_teacher evaluation_cells",
+    ("search", "--search_iter 6 --evaluation_cells 3 --lone_teacher"): "evaluation_cells",
+    ("search", "--search_iter 6 --finalist_rounds 3 --finalist_epochs 2 --finalist_lr 0.2"): "finalist_rounds "
+    "finalist_epochs finalist_lr",
+    ("search", "--search_iter 6 --finalists 2 --finalist_rounds 3"): "",
     ("search", "--search_iter 6 --cells_per_stage 2"): "cells_per_stage",
     ("search", "--search_iter 6 --space chain --target_tolerance 0.1"): "target_tolerance",
     ("search", "--search_iter 6 --space chain --target_tolerance 0.1 --target_flops 300M"): "",

@@ -17,6 +17,7 @@ from CyDAS.config.spaces import (
     NatsSearchFlags,
     foreign_flags,
 )
+from CyDAS.config.stability import StabilityFlags
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.flags import flag
 
@@ -114,7 +115,7 @@ class TrainingConfig(TrainingFlags, CommonConfig):
 
 
 @dataclass
-class SearchConfig(ChainSearchFlags, NatsSearchFlags, DartsSearchFlags, TrainingConfig):
+class SearchConfig(StabilityFlags, ChainSearchFlags, NatsSearchFlags, DartsSearchFlags, TrainingConfig):
     """Flags of ``search.py``."""
 
     # search network
@@ -183,6 +184,8 @@ class SearchConfig(ChainSearchFlags, NatsSearchFlags, DartsSearchFlags, Training
         """The flags by which the host looks at every step's result, or at its random generators."""
         if self.use_amp and self.amp_dtype == "fp16":
             return "--use_amp --amp_dtype fp16"
+        if self.edge_mutation:
+            return "--edge_mutation"
         return "--on_nan skip" if self.on_nan == "skip" else "--grad_checkpointing" if self.grad_checkpointing else ""
 
 

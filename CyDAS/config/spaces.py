@@ -48,6 +48,10 @@ class NatsFlags:
 class NatsSearchFlags:
     """NATS-Bench's topology space, in a search."""
 
+    evaluation_cells: int | None = flag(
+        None, "cells of a stage of the evaluation network, as the benchmark's 5 (default: --cells_per_stage)",
+        at_least=1,
+    )  # fmt: skip
     nats_table: Path | None = flag(
         None, "table of NATS-Bench accuracies: those of the current cell go to the log, never into a decision"
     )

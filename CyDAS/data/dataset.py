@@ -68,6 +68,10 @@ class LabelledImages(DataSet):
     def train_size(self) -> int:
         return len(self.train_labels)
 
+    @abstractmethod
+    def judging_batches(self, indices: Sequence[int]) -> Batches:
+        """The given training images as if they were for a test: each once, in order, not augmented."""
+
     def halves(self, split: str, seed: int = 0) -> tuple[Sequence[int], Sequence[int]]:
         """The search's (train, val), as indices of training images: :func:`halves`."""
         return halves(self.train_labels, split, seed)

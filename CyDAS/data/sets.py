@@ -54,6 +54,10 @@ class ImagesInMemory(LabelledImages):
         augmentation = BatchAugmentation(**self._augmentation, cutout_length=cutout_length)
         return TensorBatches(images, labels, augmentation, **self._train_options, stream=stream)
 
+    def judging_batches(self, indices: Sequence[int]) -> Batches:
+        images, labels = (tensor[list(indices)] for tensor in (self._train, self.train_labels))
+        return TensorBatches(images, labels, BatchAugmentation(**self._augmentation), **self._test_options)
+
     def test_batches(self) -> Batches:
         augmentation = BatchAugmentation(**self._augmentation)
         return TensorBatches(self._test, self.test_labels, augmentation, **self._test_options)
@@ -103,6 +107,10 @@ class ImagesInFolders(LabelledImages):
             raise CydasError("--cutout_length belongs to the in-memory data sets: give --cutout_length 0 for folders")
         prepare = Prepare(ToUnit(self.pixel_range), training_steps(self._options, self.image_size))
         return FileBatches(self._train, indices, prepare, **self._train_options, stream=stream)
+
+    def judging_batches(self, indices: Sequence[int]) -> Batches:
+        prepare = Prepare(ToUnit(self.pixel_range), test_steps(self._options, self.image_size))
+        return FileBatches(self._train, indices, prepare, **self._test_options)
 
     def test_batches(self) -> Batches:
         self.notes = list(dict.fromkeys([*self.notes, *check_test_range(self._test, self.pixel_range)]))

@@ -16,7 +16,9 @@ from CyDAS.data.batch import images_in
 from CyDAS.data.loaders import Batch, Batches
 from CyDAS.engine.graphs import CudaRecorder, Update, UpdateGraphs
 from CyDAS.engine.optim import Figures, Precision, SearchOptimisers, cosine
+from CyDAS.engine.stability import keep_moments
 from CyDAS.engine.updates import SearchUpdates, Space
+from CyDAS.models.alpha_mean import AlphaMean
 from CyDAS.models.joint import JointNetwork
 from CyDAS.models.weight_pool import WeightPool
 from CyDAS.runs.checkpoint import buffers_of, set_buffers
@@ -65,10 +67,11 @@ class CyclicSearch(SearchUpdates):
         self.averages = Averages(precision.device)
         use_graphs = config.cuda_graphs and precision.device.type == "cuda" and not is_distributed()
         self.graphs = UpdateGraphs(CudaRecorder(precision.device)) if use_graphs else None
-        self.round = 0
+        self.alpha_mean = AlphaMean(config.average_rounds)
+        self.preferences: list[dict[str, str]] = []  #: what each round preferred, where finalists are chosen
+        self.judged: list[list] = []  #: finalists that have been trained
         self.phase = 0  #: finished phases of the round
         self.index = 0  #: finished steps of the phase
-        self.step = 0  #: steps so far, of whatever kind; the x axis of TensorBoard
 
     # -- the whole search ----------------------------------------------------------------------------------------
 
@@ -85,6 +88,9 @@ class CyclicSearch(SearchUpdates):
             self._round(self.phases(self.round, train, val), steps, log, progress)
             self.round, self.phase = self.round + 1, 0
             self._check_alphas()
+            self.alpha_mean.add(self.joint.super_layers_arch)
+            if config.finalists > 1:
+                self.preferences.append(self.space.to_state(self.preferred()))
             copy_from_main(self.joint)  # batch norm statistics differ between processes
             progress.end_round(self)
 
@@ -136,11 +142,20 @@ class CyclicSearch(SearchUpdates):
 
     def start_cycle(self, log: RunLog) -> None:
         """A new evaluation network of the architecture that is now preferred, with its operations' last weights."""
-        self._set_evaluation(self.space.discretise(self.joint))
+        self._set_evaluation(self.preferred())
         known = self.pool.fill(self.joint.nas_layers)
         copy_from_main(self.joint)
         self._set_optimisers()
         log.info("new evaluation network, %d of its operations go on from their earlier weights", known)
+
+    def preferred(self) -> Any:
+        """The architecture that is read off the alphas, or with ``--average_rounds`` off their mean."""
+        alphas = self.joint.super_layers_arch
+        own = self.alpha_mean.apply(alphas)
+        try:
+            return self.space.discretise(self.joint)
+        finally:
+            alphas.load_state_dict(own)
 
     def _set_evaluation(self, architecture: Any) -> None:
         self.architecture = architecture
@@ -148,7 +163,10 @@ class CyclicSearch(SearchUpdates):
         self.joint.nas_layers = place(self.joint.nas_layers, self.config, self.precision.device)
 
     def _set_optimisers(self) -> None:
-        self.optimisers = SearchOptimisers(self.joint, self.config)
+        before, self.optimisers = self.optimisers, SearchOptimisers(self.joint, self.config)
+        if self.config.keep_moments:
+            for name, optimiser in vars(self.optimisers).items():
+                keep_moments(getattr(before, name), optimiser)
         if self.graphs:
             self.graphs.reset()
 
@@ -183,6 +201,8 @@ class CyclicSearch(SearchUpdates):
         if config.lr_schedule == "cosine":
             progress = (self.round + epoch / config.search_iter_epochs) / config.search_iter
             self.optimisers.set_lr(*(cosine(lr, config.w_lr_min, progress) for lr in (config.w_lr, config.nasnet_lr)))
+        if config.alpha_lr_schedule == "cosine":
+            self.optimisers.set_alpha_lr(cosine(config.alpha_lr, 0.0, self.round / config.search_iter))
 
     def epoch(self, phase: "Phase", steps: int, log: RunLog, progress: "Progress") -> None:
         """Take the phase's steps that are left, reading figures from the device only when they are printed."""
@@ -217,6 +237,9 @@ class CyclicSearch(SearchUpdates):
             "space": self.space.state_dict(),
             "joint": self.joint.state_dict(),
             "pool": self.pool.state_dict(),
+            "alpha_mean": self.alpha_mean.state_dict(),
+            "preferences": self.preferences,
+            "judged": self.judged,
             "optimisers": self.optimisers.state_dict(),
             "scaler": self.precision.scaler.state_dict(),
             "guard": self.guard.state_dict(),
@@ -229,6 +252,8 @@ class CyclicSearch(SearchUpdates):
         self.space.load_state_dict(state.get("space", {}))
         self.joint.load_state_dict(state["joint"])
         self.pool.load_state_dict(state["pool"])
+        self.alpha_mean.load_state_dict(state.get("alpha_mean", []))
+        self.preferences, self.judged = (list(state.get(name, [])) for name in ("preferences", "judged"))
         self._set_optimisers()
         self.optimisers.load_state_dict(state["optimisers"])
         self.precision.scaler.load_state_dict(state["scaler"])

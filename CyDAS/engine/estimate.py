@@ -133,7 +133,7 @@ def _save(content: dict[str, Any]) -> None:
 
 def _draw(search: CyclicSearch) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        search.space.draw(search.space.discretise(search.joint), Path(folder), "round")
+        search.space.draw(search.preferred(), Path(folder), "round")
 
 
 def _summary(parts: list[Part], device: torch.device) -> list[str]:

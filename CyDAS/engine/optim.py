@@ -165,6 +165,10 @@ class SearchOptimisers:
             for group in optimiser.param_groups:
                 group["lr"] = lr
 
+    def set_alpha_lr(self, alpha: float) -> None:
+        for group in self.alpha.param_groups:
+            group["lr"] = alpha
+
     def state_dict(self) -> dict[str, dict]:
         return {name: optimiser.state_dict() for name, optimiser in vars(self).items()}
 

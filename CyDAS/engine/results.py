@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from CyDAS.engine.cycle import CyclicSearch
+from CyDAS.engine.finalists import Judged
 from CyDAS.engine.training import Training
 from CyDAS.engine.updates import Space
 from CyDAS.runs.checkpoint import process_states
@@ -51,7 +52,7 @@ class SearchProgress:
 def show(search: CyclicSearch, run: Run) -> None:
     """What the alphas now say: to the log, TensorBoard, ``alphas/`` and ``cells/``."""
     space, joint, log = search.space, search.joint, run.log
-    architecture = space.discretise(joint)
+    architecture = search.preferred()
     counts, entropy = space.describe(architecture), space.alpha_entropy(joint)
     log.info("round %d: alpha entropy %.4f, operations %s", search.round, entropy, counts)
     scalars = {f"operations/{name}": count for name, count in counts.items()}
@@ -72,13 +73,14 @@ def show(search: CyclicSearch, run: Run) -> None:
     space.draw(architecture, run.folder / "cells", name)
 
 
-def finish_search(search: CyclicSearch, run: Run) -> None:
+def finish_search(search: CyclicSearch, architecture: Any, run: Run) -> None:
     """The found architecture, to its files and the log."""
     space = search.space
-    architecture = space.discretise(search.joint)
     path = run.folder / "genotype.json"
     write_json(path, space.to_strings(architecture))
     result = {"genotype": space.to_strings(architecture)} | space.costs(architecture)
+    if search.judged:
+        result["finalists"] = [Judged(*each)._asdict() for each in search.judged]
     write_json(run.folder / RESULT, result | look_up(space, architecture, run.folder) | {"about": run.about})
     run.log.info("found: %s", space.brief(architecture))
     run.log.info("written: %s", path)

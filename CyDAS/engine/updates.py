@@ -17,6 +17,7 @@ from CyDAS.data.loaders import Batch
 from CyDAS.engine.guard import StepGuard
 from CyDAS.engine.losses import kd_loss
 from CyDAS.engine.optim import Figures, LossOf, Precision, SearchOptimisers, learn
+from CyDAS.engine.stability import STREAM, alphas_of, growing, mean_logsumexp, mutate
 from CyDAS.models.joint import JointNetwork
 from CyDAS.spaces.penalty import Progress
 from CyDAS.tasks.classification import classification_loss, top1
@@ -75,6 +76,8 @@ class SearchUpdates:
         self.precision = precision
         self.optimisers = SearchOptimisers(joint, config)
         self.guard = StepGuard(config.on_nan)
+        self.round = 0  #: finished rounds
+        self.step = 0  #: steps so far, of whatever kind; the x axis of TensorBoard
 
     def val_losses(self, x: Tensor, y: Tensor, epoch: int) -> tuple[ValLosses, Figures]:
         """The loss by which both networks learn from each other (paper eq. 5 and 6) and figures for the log.
@@ -86,7 +89,8 @@ class SearchUpdates:
             search, evaluation = self.joint(x)
         ce_search = classification_loss(search.logits, y)
         ce_evaluation = classification_loss(evaluation.logits, y)
-        kd = kd_loss(search.kd_input, evaluation.kd_input, config.interactive_type, config.loss_T)
+        taught = evaluation.kd_input.detach() if config.lone_teacher else evaluation.kd_input
+        kd = kd_loss(search.kd_input, taught, config.interactive_type, config.loss_T)
         losses = ValLosses(
             cls=(ce_search + ce_evaluation) / config.loss_alpha,
             kd=config.loss_alpha * kd,
@@ -103,12 +107,19 @@ class SearchUpdates:
         return losses, figures
 
     def regularisation(self, epoch: int) -> Tensor:
-        """The space's penalty in an epoch, counted from the start of the search."""
-        return self.space.penalty(self.joint, Progress(self.config, epoch))
+        """The space's penalty in an epoch, counted from the start of the search, and the term of ``--beta_decay``."""
+        penalty = self.space.penalty(self.joint, Progress(self.config, epoch))
+        factor = self._beta_decay(epoch)
+        return penalty + factor * mean_logsumexp(alphas_of(self.joint.super_layers_arch)) if factor else penalty
 
     def penalty_constants(self, epoch: int) -> Hashable:
         """What that is computed with beside tensors."""
-        return self.space.penalty_constants(Progress(self.config, epoch))
+        return self.space.penalty_constants(Progress(self.config, epoch)), self._beta_decay(epoch)
+
+    def _beta_decay(self, epoch: int) -> float:
+        """By rounds, as all that grows over the search."""
+        config = self.config
+        return growing(config.beta_decay, epoch // config.search_iter_epochs, config.search_iter)
 
     def val_update(self, x: Tensor, y: Tensor, epoch: int) -> tuple[ValLosses, Figures]:
         """Both networks on val: moves the evaluation network, stem, heads and the architecture parameters."""
@@ -125,7 +136,11 @@ class SearchUpdates:
 
     def train_update(self, x: Tensor, y: Tensor) -> Figures:
         """The search network alone on train: moves its weights and the stem."""
-        return self._classify(x, y, "search", self.optimisers.w, "train")
+        probability = growing(self.config.edge_mutation, self.round, self.config.search_iter)
+        mixtures = None
+        if probability:
+            mixtures = mutate(self.joint.super_layers_arch.mixtures(), probability, self.config.seed, STREAM, self.step)
+        return self._classify(x, y, "search", self.optimisers.w, "train", mixtures=mixtures)
 
     def evaluation_update(self, x: Tensor, y: Tensor) -> Figures:
         """The evaluation network alone on val: moves its weights and the stem."""
@@ -145,14 +160,15 @@ class SearchUpdates:
         optimiser: Optimizer,
         part: str,
         penalty: Callable[[], Tensor | float] = float,
+        mixtures: Any = None,
     ) -> Figures:
-        """``penalty``: what is added to the classification's loss."""
+        """``penalty``: what is added to the classification's loss; ``mixtures``: see :class:`JointNetwork`."""
 
         def loss_of(batch: Batch) -> tuple[Tensor, Figures]:
             x, y = batch
             is_search = network == "search"
             with self.precision.autocast():
-                outputs = self.joint(x, search=is_search, evaluation=not is_search, heads=False)
+                outputs = self.joint(x, search=is_search, evaluation=not is_search, heads=False, mixtures=mixtures)
             logits = (outputs.search if is_search else outputs.evaluation).logits
             loss = classification_loss(logits, y)
             return loss + penalty(), {f"{part}/loss_{network}": loss, f"{part}/top1_{network}": top1(logits, y)}

@@ -1,7 +1,7 @@
 """Search and evaluation network around one stem and two distillation heads (paper section 3.3)."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -89,14 +89,18 @@ class JointNetwork(nn.Module):
             parameters.append(self.ensemble_param)
         return [p for p in parameters if p.requires_grad]
 
-    def forward(self, x: Tensor, search: bool = True, evaluation: bool = True, heads: bool = True) -> JointOutput:
-        """``x``: [N, C, H, W]. The stem runs once; networks and heads that are not asked for do not run."""
+    def forward(
+        self, x: Tensor, search: bool = True, evaluation: bool = True, heads: bool = True, mixtures: Any = None
+    ) -> JointOutput:
+        """``x``: [N, C, H, W]. The stem runs once; networks and heads that are not asked for do not run.
+
+        ``mixtures``: of the search network's stages, in the place of those that the architecture parameters say.
+        """
         state = self.feature_extractor(x)
         outputs = [None, None]
         if search:
-            outputs[0] = self._network(
-                state, self.super_layers, self.super_layers_arch.mixtures(), self.fc_super, heads
-            )
+            mixtures = self.super_layers_arch.mixtures() if mixtures is None else mixtures
+            outputs[0] = self._network(state, self.super_layers, mixtures, self.fc_super, heads)
         if evaluation:
             outputs[1] = self._network(state, self.nas_layers, None, self.fc_nas, heads)
         return JointOutput(*outputs)

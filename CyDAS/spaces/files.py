@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from CyDAS.models.alpha_mean import mean_alphas
 from CyDAS.models.cells.genotype_forms import find_genotypes, is_cell
 from CyDAS.models.nats.architecture import parse_architecture
 from CyDAS.runs.checkpoint import load_checkpoint, refusing
@@ -169,6 +170,8 @@ def _from_checkpoint(path: Path) -> Any:
         with refusing(f"checkpoint {path} holds no search"):
             space = SPACES[content["about"]["config"].get("space", "darts")]
             alphas = {key.removeprefix(_ALPHAS): v for key, v in search["joint"].items() if key.startswith(_ALPHAS)}
+            if search.get("alpha_mean"):  # --average_rounds
+                alphas |= mean_alphas(search["alpha_mean"])
             if not all(isinstance(alpha, Tensor) and alpha.isfinite().all() for alpha in alphas.values()):
                 raise ValueError("its alphas are not finite numbers")
             return space.to_strings(space.preferred(alphas, search.get("space", {})))

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,10 +48,14 @@ class NatsSpace(SearchSpace):
         bn_affine: bool = False,
         grad_checkpointing: bool = False,
         table: NatsTable | None = None,
+        evaluation_cells: int | None = None,
         **joint_options: bool,
     ):
-        """``table``: what the benchmark knows; ``joint_options``: flags of :class:`JointNetwork`."""
+        """``table``: what the benchmark knows; ``evaluation_cells``: cells of a stage of the evaluation network, where
+        the search network has others; ``joint_options``: flags of :class:`JointNetwork`.
+        """
         self.layout = layout
+        self.evaluation_layout = replace(layout, cells_per_stage=evaluation_cells or layout.cells_per_stage)
         self.table = table
         self.bn_affine = bn_affine
         self.grad_checkpointing = grad_checkpointing
@@ -76,7 +81,7 @@ class NatsSpace(SearchSpace):
             raise CydasError(str(error)) from None
         path = getattr(config, "nats_table", None)
         table = NatsTable.read(path, complete=True) if path else None
-        return cls(layout, table=table, **some_of(config, "bn_affine", *JOINT_OPTIONS))
+        return cls(layout, table=table, **some_of(config, "bn_affine", "evaluation_cells", *JOINT_OPTIONS))
 
     def build(self) -> JointNetwork:
         """Both networks; the evaluation network has no cells until :meth:`set_evaluation`."""
@@ -104,13 +109,13 @@ class NatsSpace(SearchSpace):
 
     def set_evaluation(self, joint: JointNetwork, architecture: Architecture) -> None:
         """Give the joint network a freshly initialised evaluation network of this architecture."""
-        joint.set_evaluation(make_stages(self.layout, EvaluationCell, architecture, True))
+        joint.set_evaluation(make_stages(self.evaluation_layout, EvaluationCell, architecture, True))
 
     def retrain_network(self, architecture: Architecture, auxiliary: bool) -> NatsNetwork:
         """The benchmark's network of an architecture. Raises :class:`CydasError` for an auxiliary head."""
         if auxiliary:
             raise CydasError("the networks of NATS-Bench have no auxiliary head: give --aux_weight 0 with --space nats")
-        return NatsNetwork(self.layout, architecture, self.grad_checkpointing)
+        return NatsNetwork(self.evaluation_layout, architecture, self.grad_checkpointing)
 
     def penalty(self, joint: JointNetwork, progress: Progress) -> Tensor:
         """:meth:`regulariser`, falling to nothing over the first cycles."""

@@ -1,0 +1,40 @@
+"""Flags of a search that are not in the published method: against chance in what it finds. All are off by default."""
+
+from dataclasses import dataclass
+
+from CyDAS.utils.flags import flag
+
+
+@dataclass
+class StabilityFlags:
+    """Each by itself; together they are a recipe (``scripts/run_search_nats_best.sh``)."""
+
+    edge_mutation: float = flag(
+        0.0, "probability in the last round that an edge of the search network is one drawn operation alone while its "
+        "weights are updated; it grows from 0", at_least=0, at_most=1,
+    )  # fmt: skip
+    average_rounds: int = flag(
+        1, "rounds, the last ones, over which softmax(alpha) is averaged before an architecture is read off it",
+        at_least=1,
+    )  # fmt: skip
+    alpha_lr_schedule: str = flag(
+        "constant", "learning rate of the architecture parameters over the rounds; cosine ends at 0",
+        ("constant", "cosine"),
+    )  # fmt: skip
+    keep_moments: bool = flag(
+        False, "a cycle's new optimisers keep the moments of those parameters that the last cycle had, too"
+    )
+    beta_decay: float = flag(
+        0.0, "factor in the last round of the mean of logsumexp(alpha), which is added to the loss; it grows from 0",
+        at_least=0,
+    )  # fmt: skip
+    lone_teacher: bool = flag(
+        False, "distillation teaches the search network only: no gradient of it goes into the evaluation network"
+    )
+    finalists: int = flag(
+        1, "cells, those that most of the last --finalist_rounds preferred, of which the best is found by a short "
+        "training of each on train and a test on val; 1: the last round's is found", at_least=1,
+    )  # fmt: skip
+    finalist_rounds: int = flag(20, "rounds, the last ones, that finalists are from", at_least=1)
+    finalist_epochs: float = flag(1.0, "epochs, or share of one, of a finalist's training on the train half", above=0)
+    finalist_lr: float = flag(0.1, "learning rate at the start of a finalist's training (SGD, cosine to 0)", above=0)

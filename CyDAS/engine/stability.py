@@ -1,0 +1,70 @@
+"""What makes a search depend less on chance: none of it is in the published method, all of it is off by default."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils._pytree import tree_map_only
+
+from CyDAS.data.loaders import seeded_generator
+
+#: What mutations depend on beside the search's seed and its step.
+STREAM = 9
+
+
+def mutate(mixtures: Any, probability: float, *key: int) -> Any:
+    """Mixtures in which an edge is, with a probability, one operation alone, drawn by its weights (EM-DARTS, 2024).
+
+    ``mixtures``: tensors [edges, operations] in any nesting; one that stands in it several times is changed once. A
+    row keeps its sum. ``key``: what the draw depends on, alike in all processes. The result has no gradient: this is
+    for updates of weights.
+    """
+    if not probability:
+        return mixtures
+    generator, known = seeded_generator(*key), {}
+
+    def change(mixture: Tensor) -> Tensor:
+        if id(mixture) not in known:
+            known[id(mixture)] = _mutated(mixture.detach(), probability, generator)
+        return known[id(mixture)]
+
+    return tree_map_only(Tensor, change, mixtures)
+
+
+def _mutated(mixture: Tensor, probability: float, generator: torch.Generator) -> Tensor:
+    edges, operations = mixture.shape
+    chances, draws = (torch.rand(edges, count, generator=generator) for count in (1, operations))
+    chances, draws = (numbers.to(mixture.device, non_blocking=True) for numbers in (chances, draws))
+    # the largest of log(weight) + Gumbel noise is each operation with its weight's probability
+    noise = -(-draws.clamp_min(1e-12).log()).log().to(mixture.dtype)
+    chosen = (mixture.log() + noise).argmax(dim=1, keepdim=True)
+    alone = torch.zeros_like(mixture).scatter_(1, chosen, mixture.sum(dim=1, keepdim=True))
+    return torch.where(chances < probability, alone, mixture)
+
+
+def growing(last: float, index: int, rounds: int) -> float:
+    """From 0 in the first round to ``last`` in the last one, in equal steps."""
+    return last * index / max(1, rounds - 1)
+
+
+def mean_logsumexp(alphas: Sequence[Tensor]) -> Tensor:
+    """Mean over all edges of ``log sum_o exp(alpha_o)``: beta-decay (Ye et al. 2022). ``alphas``: [edges, operations].
+
+    Its gradient is softmax(alpha): it holds back what is ahead.
+    """
+    return torch.cat([alpha.logsumexp(dim=-1) for alpha in alphas]).mean()
+
+
+def alphas_of(architecture: nn.Module) -> list[nn.Parameter]:
+    """The trained architecture parameters that have a row for each edge or block; edge weights (beta) have none."""
+    return [p for p in architecture.parameters() if p.requires_grad and p.dim() == 2]
+
+
+def keep_moments(old: Optimizer, new: Optimizer) -> None:
+    """Give a new optimiser the old one's state of every parameter that both have."""
+    for group in new.param_groups:
+        for parameter in group["params"]:
+            if parameter in old.state:
+                new.state[parameter] = old.state[parameter]

@@ -1,0 +1,266 @@
+"""What is not in the published method: each flag by itself, off by default, exact on resume, alike in all processes."""
+
+import json
+from dataclasses import fields
+
+import pytest
+import torch
+from two_ranks import run_ranks
+
+from CyDAS.config import SearchConfig
+from CyDAS.config.stability import StabilityFlags
+from CyDAS.engine.cycle import CyclicSearch
+from CyDAS.engine.finalists import candidates
+from CyDAS.engine.optim import Precision, SearchOptimisers
+from CyDAS.engine.stability import growing, keep_moments, mean_logsumexp, mutate
+from CyDAS.models.alpha_mean import AlphaMean, mean_alphas
+from CyDAS.models.cells.supernet import Mixture
+from CyDAS.models.nats.architecture import parse_architecture
+from CyDAS.models.nats.networks import NatsLayout
+from CyDAS.runs.checkpoint import load_checkpoint
+from CyDAS.search import main as search
+from CyDAS.spaces import NatsSpace, load_architecture
+
+CELL = "|nor_conv_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|avg_pool_3x3~0|nor_conv_3x3~1|none~2|"
+SMALL = "--space nats --cells_per_stage 1 --init_channels 4 --image_size 8 --batch_size 16 --device cpu --threads 1"
+ROUNDS = (
+    "--sample_ratio 0.05 --pretrain_epochs 1 --search_iter 4 --search_iter_epochs 1 --nasnet_warmup 1 --print_freq 1"
+)
+ALL = (
+    "--evaluation_cells 2 --edge_mutation 0.5 --average_rounds 2 --alpha_lr_schedule cosine --keep_moments "
+    "--beta_decay 0.5 --lone_teacher --finalists 2 --finalist_rounds 3 --finalist_epochs 1.2 "
+    "--alpha_lr 3 --checkpoint_minutes 0.000001"
+)
+
+
+def run_search(folder, *flags):
+    search([*SMALL.split(), *ROUNDS.split(), *ALL.split(), "--output_dir", str(folder), "--name", "first", *flags])
+    return folder / "search/first"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return run_search(tmp_path_factory.mktemp("stable"))
+
+
+def make_search(evaluation_cells=None, **flags):
+    torch.manual_seed(0)
+    space = NatsSpace(NatsLayout(4, 1, image_size=8), evaluation_cells=evaluation_cells, ensemble_param=True)
+    joint = space.build().train()
+    config = SearchConfig(**{"space": "nats", "search_iter": 5, "pretrain_epochs": 1, "search_iter_epochs": 2} | flags)
+    engine = CyclicSearch(space, joint, config, Precision(torch.device("cpu"), False, "bf16"))
+    engine._set_evaluation(parse_architecture(CELL))
+    engine.optimisers = SearchOptimisers(joint, config)
+    return engine
+
+
+def batch(count=8):
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(count, 3, 8, 8, generator=generator), torch.arange(count) % 10
+
+
+def test_all_of_it_is_off_by_default():
+    config = SearchConfig()
+    assert {item.name: getattr(config, item.name) for item in fields(StabilityFlags)} == {
+        "edge_mutation": 0.0, "average_rounds": 1, "alpha_lr_schedule": "constant", "keep_moments": False,
+        "beta_decay": 0.0, "lone_teacher": False, "finalists": 1, "finalist_rounds": 20, "finalist_epochs": 1.0,
+        "finalist_lr": 0.1,
+    }  # fmt: skip
+    assert config.evaluation_cells is None
+
+
+# -- mutation ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_mutated_edge_is_one_operation_drawn_by_its_weights():
+    torch.manual_seed(0)
+    mixture = torch.rand(4000, 5).softmax(dim=1) * 0.5
+    mixture[:, 3] = 0.0
+    mutated = mutate([mixture], 0.25, 7)[0]
+    torch.testing.assert_close(mutated.sum(dim=1), mixture.sum(dim=1))
+    changed = (mutated != mixture).any(dim=1)
+    assert float(changed.double().mean()) == pytest.approx(0.25, abs=0.02)
+    alone = mutate([mixture], 1.0, 7)[0]
+    assert ((alone > 0).sum(dim=1) == 1).all()
+    share = (alone > 0).double().mean(dim=0)
+    torch.testing.assert_close(
+        share, (mixture / mixture.sum(dim=1, keepdim=True)).double().mean(dim=0), rtol=0, atol=0.02
+    )
+    assert share[3] == 0
+
+
+def test_mutations_follow_their_key_and_shared_stages_stay_alike():
+    mixture = torch.full((6, 5), 0.2, requires_grad=True)
+    one, two = mutate([mixture, mixture], 0.5, 1, 2)
+    assert one is two and not one.requires_grad
+    assert torch.equal(one, mutate([mixture], 0.5, 1, 2)[0])
+    assert not torch.equal(one, mutate([mixture], 0.5, 1, 3)[0])
+    cells = mutate([Mixture([mixture, mixture[:2]], [mixture])], 1.0, 1)
+    assert isinstance(cells[0], Mixture) and [len(part) for part in cells[0]] == [2, 1]
+    assert mutate([mixture], 0.0, 1)[0] is mixture
+
+
+def test_only_weights_are_updated_with_mutated_edges(monkeypatch):
+    seen = []
+    engine = make_search(edge_mutation=1.0)
+    forward = type(engine.joint).forward
+    monkeypatch.setattr(
+        type(engine.joint), "forward", lambda self, *a, **o: seen.append(o.get("mixtures")) or forward(self, *a, **o)
+    )
+    engine.train_update(*batch())
+    engine.round = 4  # the last one
+    engine.train_update(*batch())
+    engine.evaluation_update(*batch())
+    engine.val_update(*batch(), epoch=8)
+    assert [mixtures is None for mixtures in seen] == [True, False, True, True]
+    assert ((seen[1][0] > 0).sum(dim=1) == 1).all()
+
+
+def test_what_grows_does_so_in_equal_steps():
+    assert [growing(0.2, index, 5) for index in range(5)] == pytest.approx([0, 0.05, 0.1, 0.15, 0.2])
+    assert growing(0.2, 0, 1) == 0
+
+
+# -- alphas ------------------------------------------------------------------------------------------------------------
+
+
+def test_beta_decay_is_the_mean_of_logsumexp_and_grows():
+    alpha = torch.tensor([[0.0, 0.0], [1.0, 3.0]], requires_grad=True)
+    loss = mean_logsumexp([alpha])
+    assert float(loss.detach()) == pytest.approx((0.6931472 + 3.1269280) / 2)
+    torch.testing.assert_close(torch.autograd.grad(loss, alpha)[0], alpha.detach().softmax(dim=1) / 2)
+    engine = make_search(beta_decay=2.0)
+    expected = 2.0 * float(mean_logsumexp([engine.joint.super_layers_arch.alpha]).detach())
+    assert float(engine.regularisation(0)) == 0
+    assert float(engine.regularisation(9).detach()) == pytest.approx(expected)
+    assert float(engine.regularisation(5).detach()) == pytest.approx(expected / 2)
+
+
+def test_the_mean_over_rounds_is_of_softmaxes_and_leaves_the_alphas_alone():
+    engine = make_search(average_rounds=2)
+    arch = engine.joint.super_layers_arch
+    for row in ([9.0, 0, 0, 0, 0], [0, 2.0, 0, 0, 0], [0, 0, 1.0, 0, 0]):
+        with torch.no_grad():
+            arch.alpha.copy_(torch.tensor(row).expand(6, 5))
+        engine.alpha_mean.add(arch)
+    before = arch.alpha.detach().clone()
+    assert engine.preferred().operations == ("skip_connect",) * 6
+    assert torch.equal(arch.alpha, before)
+    kept = engine.alpha_mean.state_dict()
+    assert len(kept) == 2
+    mean = (torch.tensor([0, 2.0, 0, 0, 0]).softmax(0) + torch.tensor([0, 0, 1.0, 0, 0]).softmax(0)) / 2
+    torch.testing.assert_close(mean_alphas(kept)["alpha"][0].softmax(0), mean.double())
+    single = AlphaMean(1)
+    single.add(arch)
+    single.apply(arch)
+    assert torch.equal(arch.alpha, before) and single.state_dict() == []
+
+
+def test_the_alphas_learning_rate_falls_to_zero():
+    engine = make_search(alpha_lr_schedule="cosine", alpha_lr=0.1)
+    rates = []
+    for engine.round in range(5):
+        engine._set_lr(0)
+        rates.append(dict(engine.optimisers.learning_rates())["alpha"])
+    assert rates[0] == 0.1 and rates == sorted(rates, reverse=True) and rates[-1] < 0.01
+    assert dict(engine.optimisers.learning_rates())["w"] == engine.config.w_lr
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_moments_of_what_is_still_there_are_kept(keep):
+    engine = make_search(keep_moments=keep)
+    engine.val_update(*batch(), epoch=2)
+    engine.train_update(*batch())
+    before = {name: dict(optimiser.state) for name, optimiser in vars(engine.optimisers).items()}
+    gone = set(engine.joint.nas_layers.parameters())
+    engine._set_evaluation(parse_architecture(CELL))
+    engine._set_optimisers()
+    for name, optimiser in vars(engine.optimisers).items():
+        expected = {p for p in before[name] if p not in gone} if keep else set()
+        assert set(optimiser.state) == expected and (not keep or expected)
+    assert keep_moments(engine.optimisers.w, engine.optimisers.w) is None
+
+
+# -- the evaluation network --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_lone_teacher_learns_from_labels_only(alone):
+    engine = make_search(lone_teacher=alone)
+    losses, _ = engine.val_losses(*batch(), epoch=2)
+    weights = list(engine.joint.nas_layers.parameters())
+    gradients = torch.autograd.grad(losses.kd, weights, allow_unused=True, retain_graph=True)
+    assert all(g is None or not g.any() for g in gradients) == alone
+    assert torch.autograd.grad(losses.kd, engine.joint.super_layers_arch.alpha)[0].any()
+
+
+def test_the_evaluation_network_may_be_deeper():
+    engine = make_search(evaluation_cells=3)
+    assert [len(stage) for stage in engine.joint.super_layers] == [2, 2, 1]
+    assert [len(stage) for stage in engine.joint.nas_layers] == [4, 4, 3]
+    network = engine.space.retrain_network(parse_architecture(CELL), False)
+    assert [len(stage) for stage in network.nas_layers] == [4, 4, 3]
+
+
+# -- finalists ---------------------------------------------------------------------------------------------------------
+
+
+def test_candidates_are_what_most_of_the_last_rounds_preferred():
+    engine = make_search(finalists=2, finalist_rounds=4)
+    a, b, c = (CELL.replace("none", name) for name in ("none", "skip_connect", "nor_conv_3x3"))
+    engine.preferences = [{"0": cell} for cell in (c, c, c, a, b, a, b)]
+    found = candidates(engine)
+    assert [(str(cell), count) for cell, count in found] == [(b, 2), (a, 2)]
+    engine.config.finalist_rounds = 7
+    assert [(str(cell), count) for cell, count in candidates(engine)] == [(c, 3), (b, 2)]
+
+
+def test_the_best_finalist_is_found(finished):
+    result = json.loads((finished / "result.json").read_text())
+    best = max(result["finalists"], key=lambda each: (each["top1"], each["rounds"]))
+    assert result["genotype"] == best["architecture"] == json.loads((finished / "genotype.json").read_text())
+    assert (
+        len(result["finalists"]) == 2
+        and result["finalists"][0]["architecture"] != result["finalists"][1]["architecture"]
+    )
+    assert all(0 <= each["top1"] <= 100 for each in result["finalists"])
+    last = json.loads((finished / "alphas/round_004.json").read_text())["genotype"]
+    assert load_architecture(finished / "search_resume.pth.tar", 3, "nats") == parse_architecture(last["0"])
+
+
+@pytest.mark.parametrize(("name", "call"), [("train_update", 3), ("val_update", 2), ("finalist", 1), ("finalist", 60)])
+def test_a_search_cut_off_anywhere_ends_as_if_it_had_not(finished, tmp_path, monkeypatch, name, call):
+    import CyDAS.engine.finalists as finalists
+
+    owner, attribute = (finalists, "learn") if name == "finalist" else (CyclicSearch, name)
+    original, left = getattr(owner, attribute), [call]
+
+    def cut(*arguments, **options):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return original(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, attribute, cut)
+        with pytest.raises(KeyboardInterrupt):
+            run_search(tmp_path)
+    run = run_search(tmp_path, "--resume")
+    assert (run / "genotype.json").read_text() == (finished / "genotype.json").read_text()
+    mine, theirs = (load_checkpoint(folder / "search_resume.pth.tar")["search"] for folder in (run, finished))
+    assert repr(mine) == repr(theirs)
+    assert all(torch.equal(mine["joint"][key], value) for key, value in theirs["joint"].items())
+
+
+def _steps(process):
+    engine = make_search(edge_mutation=0.5, beta_decay=1.0)
+    engine.round = 4
+    for engine.step in range(3):
+        engine.train_update(*batch())
+        engine.val_update(*batch(), epoch=8)
+    return engine.joint.super_layers_arch.alpha.detach().numpy()
+
+
+def test_edges_mutate_alike_in_all_processes():
+    one, two = run_ranks(_steps)
+    assert (one == two).all()
