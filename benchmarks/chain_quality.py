@@ -3,8 +3,8 @@
     python benchmarks/chain_quality.py --cifar10 FOLDER --imagenette FOLDER --runs FOLDER
 
 At two targets, 0.5 and 0.8 of the largest chain of two blocks a stage, on CIFAR-10 (32 pixels) and on a small part of
-ImageNet in class folders (64 pixels): three searches, then a short training of each chain that was found and of five
-that were drawn at random, within 2 percent of the same cost. What is in RUNS already is not run again, so that the
+ImageNet in class folders (64 pixels): three searches, which choose among three finalists by a short training on their
+own half of the data, then a short training of each chain that was found and of five that were drawn at random, within 2 percent of the same cost. What is in RUNS already is not run again, so that the
 whole may be done in parts. Writes benchmarks/results/chain_quality.json. About two hours on one core.
 """
 
@@ -32,7 +32,7 @@ DEPTH, C_LAST, CLASSES = 2, 320, 10
 CHAIN = f"--space chain --c_last {C_LAST} --device cpu --threads 1 --channels_last --resume_or_start --print_freq 50"
 SEARCH = (
     f"--blocks_per_stage {DEPTH} --pretrain_epochs 3 --nasnet_warmup 1 --w_lr 0.05 --nasnet_lr 0.05 --alpha_lr 0.02 "
-    "--alpha_weight_decay 0"
+    "--alpha_weight_decay 0 --finalists 3 --finalist_lr 0.05"
 )
 RETRAIN = "--lr 0.05 --label_smooth 0 --cutout_length 0 --drop_rate 0"
 
@@ -49,11 +49,13 @@ class Case(NamedTuple):
 CASES = {
     "cifar10": Case(
         "--dataset cifar10 --data_dir {folder}", 32,
-        "--batch_size 64 --sample_ratio 0.06 --search_iter 13 --search_iter_epochs 1", "--batch_size 64 --epochs 1",
+        "--batch_size 64 --sample_ratio 0.06 --search_iter 13 --search_iter_epochs 1 "
+        "--finalist_rounds 10 --finalist_epochs 0.5", "--batch_size 64 --epochs 1",
     ),
     "imagenette": Case(
         "--dataset folder --data_dir {folder} --workers 0 --image_size 64", 64,
-        "--batch_size 32 --sample_ratio 1.0 --search_iter 12 --search_iter_epochs 3", "--batch_size 32 --epochs 20",
+        "--batch_size 32 --sample_ratio 1.0 --search_iter 12 --search_iter_epochs 3 "
+        "--finalist_rounds 9 --finalist_epochs 20", "--batch_size 32 --epochs 20",
     ),
 }  # fmt: skip
 
