@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from CyDAS.config import IN_MEMORY, EvaluationConfig, TrainingConfig
+from CyDAS.config import IN_MEMORY, CommonConfig, DetectConfig, EvaluationConfig, TrainingFlags
 from CyDAS.utils.distributed import Process
 from CyDAS.utils.errors import CydasError
 
@@ -29,6 +29,35 @@ RULES = (
         "in a test, which trains nothing, draws nothing at random and writes no run",
     ),
     Rule(
+        _flags(
+            "overwrite resume seed print_freq sync_bn use_apex checkpoint_minutes on_nan accum_steps scale_lr "
+            "reference_batch resume_or_start dry_run backbone_checkpoint train_json train_dir batch_size epochs lr "
+            "lr_epochs warmup_steps momentum weight_decay grad_clip show_images"
+        ),
+        lambda c, p: isinstance(c, DetectConfig) and bool(c.eval_only or c.predict),
+        "with --eval_only and --predict, which train nothing",
+    ),
+    Rule(
+        _flags("data_dir test_json test_dir workers max_bad_images"),
+        lambda c, p: isinstance(c, DetectConfig) and bool(c.predict),
+        "with --predict, which reads the images that it names",
+    ),
+    Rule(
+        _flags("predict_dir show_score"),
+        lambda c, p: isinstance(c, DetectConfig) and c.eval_only,
+        "with --eval_only, which draws nothing",
+    ),
+    Rule(
+        _flags("predict_dir weights_key"),
+        lambda c, p: isinstance(c, DetectConfig) and not (c.eval_only or c.predict),
+        "in a training",
+    ),
+    Rule(
+        _flags("data_dir"),
+        lambda c, p: isinstance(c, DetectConfig) and all((c.train_json, c.train_dir, c.test_json, c.test_dir)),
+        "where all files and folders are named",
+    ),
+    Rule(
         _flags("train_dir test_dir"),
         lambda c, p: c.dataset in IN_MEMORY,
         "with --dataset {dataset}, which is not read from class folders: give --dataset folder, or leave it out",
@@ -37,7 +66,9 @@ RULES = (
     Rule(_flags("data_dir"), lambda c, p: c.dataset == "digits", "with --dataset digits, which needs no files"),
     Rule(
         _flags("data_dir"),
-        lambda c, p: bool(c.test_dir and (c.train_dir or isinstance(c, EvaluationConfig))),
+        lambda c, p: (
+            isinstance(c, CommonConfig) and bool(c.test_dir and (c.train_dir or isinstance(c, EvaluationConfig)))
+        ),
         "where all folders of images are named",
     ),
     Rule(
@@ -91,12 +122,12 @@ RULES = (
     Rule(_flags("process_timeout"), lambda c, p: p.world_size == 1, "in a single process"),
     Rule(
         _flags("overwrite"),
-        lambda c, p: isinstance(c, TrainingConfig) and c.resume,
+        lambda c, p: isinstance(c, TrainingFlags) and c.resume,
         "with --resume, which goes on in the run's folder",
     ),
     Rule(
         _flags("overwrite"),
-        lambda c, p: isinstance(c, TrainingConfig) and c.resume_or_start,
+        lambda c, p: isinstance(c, TrainingFlags) and c.resume_or_start,
         "with --resume_or_start where the run has a checkpoint",
     ),
 )

@@ -16,7 +16,7 @@ from typing import Any
 from CyDAS.config import FOLDER_PIXELS, IN_MEMORY, EvaluationConfig
 from CyDAS.spaces import SPACES, check_genotype, load_architecture
 from CyDAS.utils.errors import CydasError
-from CyDAS.utils.flags import flags_of_network, take_over
+from CyDAS.utils.flags import recall_network
 
 DATA = ("dataset", "data_dir", "test_dir", "image_size")
 
@@ -38,15 +38,7 @@ def recall(config: EvaluationConfig, given: set[str], saved: dict[str, Any], pat
         void |= {"data_dir", "test_dir"}
     if "data_dir" in given:
         void |= {"test_dir"}
-    shape = flags_of_network(config)
-    take_over(config, saved, [name for name in (*DATA, *shape) if name not in void], f"checkpoint {path}")
-    for name in shape:
-        value = getattr(config, name)
-        if name in given - config.foreign() and saved.get(name, value) != value:
-            raise CydasError(
-                f"checkpoint {path} is of another architecture or size: --{name} is {saved[name]} there, {value} was "
-                "given: leave the flag out"
-            )
+    recall_network(config, given, saved, [name for name in DATA if name not in void], f"checkpoint {path}")
     trained_on = saved.get("dataset")
     if {trained_on, config.dataset} & set(IN_MEMORY) and trained_on != config.dataset:
         return [

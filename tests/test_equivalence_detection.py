@@ -262,7 +262,7 @@ def test_suppression(name):
 def test_learning_rates(name):
     entry = ENTRIES[name]
     schedule = step_decay(
-        entry["base_lr"], entry["steps"], entry["warmup_iters"], entry["warmup_ratio"], entry["iterations_per_epoch"]
+        entry["base_lr"], entry["steps"], entry["warmup_iters"], entry["iterations_per_epoch"], entry["warmup_ratio"]
     )
     assert [schedule(step) for step in entry["iteration"]] == pytest.approx(entry["lr"], rel=1e-12)
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from CyDAS.config.run import RunFlags
 from CyDAS.config.spaces import (
     FLAGS,
     DartsFlags,
@@ -29,32 +30,9 @@ PUBLISHED = {
 
 
 @dataclass
-class CommonFlags:
+class CommonFlags(RunFlags):
     """Flags that all three programs know, of whatever space."""
 
-    # run
-    name: str = flag("default", "name of the run; its files go to OUTPUT_DIR/search/NAME or OUTPUT_DIR/retrain/NAME")
-    output_dir: Path = flag(Path("experiments"), "folder of all runs")
-    overwrite: bool = flag(False, "start anew in the folder of an earlier run of this name, deleting its files")
-    resume: bool = flag(False, "go on from a checkpoint")
-    seed: int = flag(0, "seed of every random choice", at_least=0, below=2**63)
-    device: str = flag("auto", "where to compute; auto takes a GPU where there is one", ("auto", "cpu", "cuda"))
-    threads: int | None = flag(None, "CPU threads of a process (default: PyTorch's choice)", at_least=1)
-    workers: int = flag(
-        4, "processes that decode images of a folder data set; 0 decodes in the program itself", at_least=0
-    )
-    print_freq: int = flag(50, "steps between two lines of the log", at_least=1)
-    use_amp: bool = flag(False, "compute in mixed precision")
-    amp_dtype: str = flag("bf16", "the lower precision of --use_amp", ("bf16", "fp16"))
-    channels_last: bool = flag(False, "store images with their channels last (NHWC), what many GPU kernels like best")
-    tf32: bool = flag(False, "let GPUs multiply float32 matrices in TensorFloat-32: faster, 10 bits of mantissa")
-    deterministic: bool = flag(False, "only operations whose results do not differ from run to run; slower on GPUs")
-    max_bad_images: int = flag(0, "damaged images of a folder data set that are named and left out", at_least=0)
-    sync_bn: bool = flag(False, "batch norm statistics over all processes (GPUs only)")
-    use_apex: bool = flag(False, "take SyncBN from apex where it is installed; everything else is PyTorch's own")
-    process_timeout: float = flag(
-        60.0, "seconds after which a process that does not answer ends the run (several processes)", above=0
-    )
     # data
     dataset: str = flag("digits", "data set; digits needs no files, folder is any set of class folders", DATASETS)
     data_dir: Path = flag(Path("experiments/data"), "folder that holds (or receives) the data sets")
@@ -83,9 +61,6 @@ class CommonFlags:
     init_channels: int = flag(16, "channels of a node in the first stage", of_network=True)
     layer_num: int = flag(3, "number of stages", of_network=True)
 
-    def fill_in(self, given: set[str]) -> None:
-        """Set the flags that follow from others and were not ``given``."""
-
     def foreign(self) -> set[str]:
         """Flags that mean nothing in the space: it has no such choice."""
         return foreign_flags(self.space)
@@ -103,15 +78,14 @@ class CommonConfig(NatsFlags, DartsFlags, CommonFlags):
 
 
 @dataclass
-class TrainingConfig(CommonConfig):
-    """Flags of the programs that train."""
+class TrainingFlags:
+    """Flags of the programs that train, whatever they train."""
 
     checkpoint_minutes: float = flag(10.0, "minutes between checkpoints within an epoch; 0 for none", at_least=0)
     on_nan: str = flag("stop", "what a loss or gradient that is not finite does to the run", ("stop", "skip"))
     accum_steps: int = flag(1, "batches of --batch_size images, one after the other, that make one update", at_least=1)
     scale_lr: bool = flag(False, "scale the SGD learning rates by the global batch over --reference_batch")
     reference_batch: int | None = flag(None, "global batch that the learning rates are meant for", at_least=1)
-    grad_checkpointing: bool = flag(False, "compute each cell again in the backward pass: less memory, more time")
     resume_or_start: bool = flag(
         False, "go on where the run has a checkpoint, else start anew: one command for a scheduler that repeats it"
     )
@@ -125,6 +99,13 @@ class TrainingConfig(CommonConfig):
         """Raise :class:`CydasError` for values that do not go together."""
         if self.scale_lr and not self.reference_batch:
             raise CydasError("--scale_lr needs --reference_batch, the global batch that the rates are meant for")
+
+
+@dataclass
+class TrainingConfig(TrainingFlags, CommonConfig):
+    """Flags of the programs that train a network of a search space."""
+
+    grad_checkpointing: bool = flag(False, "compute each cell again in the backward pass: less memory, more time")
 
 
 @dataclass

@@ -59,7 +59,7 @@ def read_bytes(path: str, size: int = MAX_BYTES) -> bytes:
 def decode(content: bytes, name: str) -> Picture:
     """The picture in a file's bytes. Raises :class:`CydasError` where there is none, or a damaged one."""
     with blaming(name), hearing() as heard:
-        image = _open(content, heard)
+        image = open_bytes(content, heard)
         depth = depth_of(image, content)
         if depth.kind == "8-bit":
             image = image.convert("LA") if image.mode == "La" else image  # Pillow goes to RGB by way of LA only
@@ -74,7 +74,7 @@ def decode(content: bytes, name: str) -> Picture:
 def peek(content: bytes, name: str) -> Depth:
     """What the header in a file's bytes announces. Raises :class:`CydasError` where it is damaged."""
     with blaming(name), hearing() as heard:
-        return depth_of(_open(content, heard), content)
+        return depth_of(open_bytes(content, heard), content)
 
 
 @contextmanager
@@ -114,8 +114,10 @@ def hearing() -> Iterator[list[warnings.WarningMessage]]:
         yield heard
 
 
-def _open(content: bytes, heard: list[warnings.WarningMessage]) -> Image.Image:
-    """The image of bytes, its pixels not read yet. ``heard``: the warnings so far."""
+def open_bytes(content: bytes, heard: list[warnings.WarningMessage]) -> Image.Image:
+    """The image of bytes, its pixels not read yet. ``heard``: the warnings so far. Raises anything: see
+    :func:`blaming`.
+    """
     try:
         image = Image.open(io.BytesIO(content), formats=formats())
     except UnidentifiedImageError:

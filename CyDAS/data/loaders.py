@@ -6,6 +6,7 @@ anew at any time, and two runs with one seed see the same batches.
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,14 +14,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from CyDAS.data.augment import BatchAugmentation, seeded
-from CyDAS.data.device import send
+from CyDAS.data.device import on_device, send
 from CyDAS.data.workers import leave_signals_to_the_program, read
 from CyDAS.utils.distributed import Process, any_of, gather
 from CyDAS.utils.errors import CydasError
 
 logger = logging.getLogger(__name__)
 
-Batch = tuple[Tensor, Tensor]  #: images float32 [N, C, H, W], labels int64 [N]
+Batch = tuple[Tensor, Any]  #: images float32 [N, C, H, W], a target for each: labels int64 [N], say
 
 
 def seeded_generator(*key: int) -> torch.Generator:
@@ -62,9 +63,13 @@ class Batches:
         ranks = self.process.world_size
         if not self.train:
             return list(range(self.process.rank, self.size, ranks))
-        order = torch.randperm(self.size, generator=seeded_generator(self.seed, self.stream, epoch)).tolist()
+        order = self.shuffled(epoch)
         order += order[: -self.size % ranks]
         return order[self.process.rank :: ranks]
+
+    def shuffled(self, epoch: int) -> list[int]:
+        """Indices of all images in the epoch; the processes take them in turns."""
+        return torch.randperm(self.size, generator=seeded_generator(self.seed, self.stream, epoch)).tolist()
 
     def epoch(self, epoch: int = 0, steps: int | None = None, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, on the process's device: numbers ``start`` to ``steps`` (default: all)."""
@@ -124,6 +129,12 @@ class BadImages:
 Entry = tuple[int, int]
 
 
+def stack(whole: list[tuple[Tensor, int]]) -> Batch:
+    """A batch of images of one size and their labels."""
+    images, labels = zip(*whole, strict=True)
+    return torch.stack(images), torch.tensor(labels)
+
+
 class FileBatches(Batches):
     """Batches of images that worker processes decode and augment one by one.
 
@@ -135,15 +146,16 @@ class FileBatches(Batches):
 
     def __init__(
         self, dataset: Dataset, indices: Sequence[int], transform: Callable, workers: int, bad_images: "BadImages",
-        **options,
+        collate: Callable[[list[tuple[Any, Any]]], Batch] = stack, **options,
     ):  # fmt: skip
+        """``dataset[index]``: what ``transform`` takes, and a label; ``collate``: a batch of transformed pairs."""
         super().__init__(len(indices), **options)
         self._bad_images = bad_images
         self._sampler = _BatchSampler()
         self._indices = indices
         full = self.batch_size if self.process.world_size > 1 else 2
         self._loader = DataLoader(
-            _SeededImages(dataset, transform, indices, full if self.train else 0, bad_images.limit),
+            _SeededImages(dataset, transform, indices, full if self.train else 0, bad_images.limit, collate),
             batch_size=None,  # the sampler gives whole batches
             sampler=self._sampler,
             num_workers=workers,
@@ -161,7 +173,7 @@ class FileBatches(Batches):
         size = self.batch_size
         self._sampler.batches = [entries[n * size : (n + 1) * size] for n in range(start, steps or len(self))]
         for batch in self._agreed_batches() if self.train else self._own_batches():
-            yield tuple(tensor.to(self.process.device, non_blocking=True) for tensor in batch)
+            yield tuple(on_device(entries, self.process.device) for entries in batch)
 
     def _agreed_batches(self) -> Iterator[Batch]:
         """Training's: before every one the processes, which take equally many, hear of each other's damaged images."""
@@ -223,12 +235,15 @@ class _SeededImages(Dataset):
     ``limit`` are damaged.
     """
 
-    def __init__(self, dataset: Dataset, transform: Callable, indices: Sequence[int], full: int, limit: int):
+    def __init__(
+        self, dataset: Dataset, transform: Callable, indices: Sequence[int], full: int, limit: int, collate: Callable
+    ):
         self.dataset = dataset
         self.transform = transform
         self.indices = indices
         self.full = full
         self.limit = limit
+        self.collate = collate
 
     def __getitem__(self, entries: list[Entry]) -> tuple:
         damaged: list[str] = []
@@ -239,8 +254,7 @@ class _SeededImages(Dataset):
             self._fill(full, entries[0][1], damaged, whole)
         if not whole:
             return (damaged,)
-        images, labels = zip(*whole, strict=True)
-        return damaged, torch.stack(images), torch.tensor(labels)
+        return damaged, *self.collate(whole)
 
     def _fill(self, full: int, seed: int, damaged: list[str], whole: list[tuple[Tensor, int]]) -> None:
         """Fill ``whole`` up to ``full`` images, if there are any, in a random order that follows from ``seed``."""

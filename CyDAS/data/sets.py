@@ -16,13 +16,13 @@ from CyDAS.config import FOLDER_PIXELS, IN_MEMORY, CommonConfig
 from CyDAS.data.augment import BatchAugmentation
 from CyDAS.data.classes import places
 from CyDAS.data.contents import describe_sizes
-from CyDAS.data.dataset import LabelledImages, loader_options
+from CyDAS.data.dataset import LabelledImages, check_alike, loader_options
 from CyDAS.data.files import ImageFiles, check_known
 from CyDAS.data.folders import TEST_FLAG, TRAIN_FLAG, open_folder
 from CyDAS.data.images import Prepare, decode, growth_limit
 from CyDAS.data.loaders import BadImages, Batches, FileBatches, TensorBatches
 from CyDAS.data.pixel_range import ToUnit, check_test_range, choose_range
-from CyDAS.utils.distributed import Process, alike, gather
+from CyDAS.utils.distributed import Process, alike
 from CyDAS.utils.errors import CydasError
 
 CIFAR_MEAN, CIFAR_STD = (0.49139968, 0.48215827, 0.44653124), (0.24703233, 0.24348505, 0.26158768)
@@ -101,7 +101,7 @@ class ImagesInFolders(LabelledImages):
         colour = (
             v2.AutoAugment(v2.AutoAugmentPolicy.IMAGENET) if self._auto_augment else v2.ColorJitter(0.4, 0.4, 0.4, 0.2)
         )
-        steps = [v2.RandomResizedCrop(self.image_size), v2.RandomHorizontalFlip(), colour, *_to_tensor()]
+        steps = [v2.RandomResizedCrop(self.image_size), v2.RandomHorizontalFlip(), colour, *to_tensor()]
         if cutout_length:
             raise CydasError("--cutout_length belongs to the in-memory data sets: give --cutout_length 0 for folders")
         prepare = Prepare(ToUnit(self.pixel_range), v2.Compose(steps))
@@ -110,7 +110,7 @@ class ImagesInFolders(LabelledImages):
     def test_batches(self) -> Batches:
         # 256 to 224 is the published proportion; it is kept at other sizes.
         side = round(self.image_size * 256 / 224)
-        steps = [growth_limit(side), v2.Resize(side), v2.CenterCrop(self.image_size), *_to_tensor()]
+        steps = [growth_limit(side), v2.Resize(side), v2.CenterCrop(self.image_size), *to_tensor()]
         self.notes = list(dict.fromkeys([*self.notes, *check_test_range(self._test, self.pixel_range)]))
         prepare = Prepare(ToUnit(self.pixel_range), v2.Compose(steps))
         return FileBatches(self._test, range(len(self._test)), prepare, **self._test_options)
@@ -138,7 +138,8 @@ class ImagesInFolders(LabelledImages):
         return self._train if part == "train" else self._test
 
 
-def _to_tensor() -> list:
+def to_tensor() -> list:
+    """The last steps of an image's way: float32 [3, H, W] in 0 to 1, normalised by ImageNet's mean and deviation."""
     return [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
 
 
@@ -213,8 +214,8 @@ def load_data(
     """
     with alike():
         data = _load(config, process, with_training, recorded or {})
-    if with_training and process.world_size > 1 and len(set(gather(data.record()["train_digest"]))) > 1:
-        raise CydasError(f"the processes find different training images, as {data.place('train')} of each of them")
+    if with_training:
+        check_alike(data, process)
     return data
 
 

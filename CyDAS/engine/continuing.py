@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from CyDAS.config import RetrainConfig, SearchConfig
+from CyDAS.config import SearchConfig
 from CyDAS.data.classes import check_same_data
 from CyDAS.engine.cycle import CyclicSearch
 from CyDAS.runs.checkpoint import RuledOut, refusing, set_process_state
@@ -30,13 +30,14 @@ def resume_search(search: CyclicSearch, content: dict[str, Any], path: Path, pro
 
 
 def check_training(
-    config: RetrainConfig, architecture: Any, data: dict[str, Any], content: dict[str, Any], path: Path
+    config: Any, architecture: Any | None, data: dict[str, Any], content: dict[str, Any], path: Path
 ) -> None:
     """Raise :class:`CydasError` where a checkpoint is not one of a training of this architecture, with these flags and
-    on ``data``, a record.
+    on ``data``, a record. ``architecture``: None where the flags say which network it is.
     """
     with refusing(f"checkpoint {path} is not one to resume a training from"):
-        check_genotype(content, architecture, config, path)
+        if architecture is not None:
+            check_genotype(content, architecture, config, path)
         check_continuation(content["config"], config, path, "epochs")
         check_same_data(content, data, path, ("train", "test"))
         if config.epochs < content["config"]["epochs"]:

@@ -6,9 +6,13 @@ from CyDAS.engine.optim import Schedule
 
 #: What the rate is multiplied by at each of the epochs.
 FACTOR = 0.1
+#: What it starts with.
+WARMUP_RATIO = 1 / 3
 
 
-def step_decay(lr: float, epochs: Sequence[int], warmup_steps: int, warmup_ratio: float, steps: int) -> Schedule:
+def step_decay(
+    lr: float, epochs: Sequence[int], warmup_steps: int, steps: int, warmup_ratio: float = WARMUP_RATIO
+) -> Schedule:
     """``lr``, a tenth of it after so many ``epochs``, a hundredth after the second number, and so on.
 
     Over the first ``warmup_steps`` steps the rate rises from ``warmup_ratio`` of that to all of it. ``steps``: of an

@@ -70,8 +70,11 @@ class Training:
         precision: Precision,
         guard: StepGuard,
         begin_epoch: Callable[[int], None] = lambda epoch: None,
+        show: Callable[[int, Keeper], None] = lambda epochs, keeper: None,
     ):
-        """``begin_epoch``: what else an epoch, counted from 0, starts with."""
+        """``begin_epoch``: what else an epoch, counted from 0, starts with; ``show``: what else the main process leaves
+        of so many epochs for people to look at.
+        """
         self.network = network
         self.task = task
         self.optimiser = optimiser
@@ -80,6 +83,7 @@ class Training:
         self.precision = precision
         self.guard = guard
         self.begin_epoch = begin_epoch
+        self.show = show
         self.epoch = 0  #: finished epochs
         self.rate = 0.0  #: the last step's learning rate
         self.state = EpochState(precision.device)  #: of the epoch that has begun
@@ -99,6 +103,7 @@ class Training:
             self._show(means, len(train), log)
             if keeper.process.is_main:  # before the checkpoint, after which this epoch is not trained again
                 keeper.try_to("the epoch's weights are not kept", self.save_weights, keeper.path.parent, content)
+                keeper.try_to("the epoch's pictures are not kept", self.show, self.epoch, keeper)
             self.save(keeper, content)
             if self.epoch < epochs and keeper.must_stop():
                 keeper.stop()

@@ -3,7 +3,9 @@
 import re
 from typing import Any
 
-#: From the start of a published name, and its number if any, to the start of ours.
+from CyDAS.models.detection.retinanet import RetinaNet
+
+#: From the start of a published name to the start of ours.
 NAMES = (
     (r"neck\.lateral_convs\.(\d)\.conv\.", r"fpn.inner_blocks.\1.0."),
     (r"neck\.fpn_convs\.([012])\.conv\.", r"fpn.layer_blocks.\1.0."),
@@ -14,6 +16,9 @@ NAMES = (
     (r"bbox_head\.retina_cls\.", "head.classification_head.cls_logits."),
     (r"bbox_head\.retina_reg\.", "head.regression_head.bbox_reg."),
 )
+BACKBONE = "backbone."
+#: A parameter that tells the number of classes, and one that tells the width of the pyramid.
+OF_CLASSES, OF_WIDTH = "head.classification_head.cls_logits.bias", "fpn.inner_blocks.0.0.bias"
 
 
 def renamed(weights: dict[str, Any]) -> dict[str, Any]:
@@ -27,3 +32,10 @@ def _renamed(name: str) -> str:
         if found:
             break
     return name
+
+
+def without_head(network: RetinaNet, weights: dict[str, Any]) -> dict[str, Any]:
+    """The weights without those of the classifier that the published backbone keeps and does not use."""
+    own = {name.removeprefix(BACKBONE): value for name, value in weights.items() if name.startswith(BACKBONE)}
+    kept = {BACKBONE + name: value for name, value in network.backbone.without_head(own).items()}
+    return kept | {name: value for name, value in weights.items() if not name.startswith(BACKBONE)}
