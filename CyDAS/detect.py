@@ -13,11 +13,11 @@ import CyDAS  # noqa: F401  before torch: it says how long waiting threads spin
 # isort: split
 from CyDAS.config import DetectConfig
 from CyDAS.data.dataset import say_data
-from CyDAS.data.given import image_files
+from CyDAS.data.given import find_images
 from CyDAS.data.scenes import load_scenes
 from CyDAS.effects import idle_flags
 from CyDAS.engine.continuing import check_training
-from CyDAS.engine.detectors import describe, new_detector, open_detector
+from CyDAS.engine.detectors import describe, folder_of, new_detector, open_detector
 from CyDAS.engine.estimate import estimate_training, print_estimate
 from CyDAS.engine.evaluation import evaluate
 from CyDAS.engine.finding import Finder, Gallery, predict
@@ -31,16 +31,16 @@ from CyDAS.runs.opening import opened
 from CyDAS.runs.start import started
 from CyDAS.tasks.detection import Detection
 from CyDAS.utils.distributed import Process, copy_from_main, place
-from CyDAS.utils.errors import run_program
+from CyDAS.utils.errors import CydasError, run_program
 from CyDAS.utils.flags import parse, plain
-from CyDAS.utils.texts import OneLine, say
+from CyDAS.utils.texts import OneLine, few, say
 
 
 def main(arguments: list[str] | None = None) -> None:
     logging.lastResort.setFormatter(OneLine())  # a test has no log of its own; warnings go to stderr
     config, given = parse(DetectConfig, "Train a detector of objects, test it, or find objects with it.", arguments)
     with started(config) as process:
-        (use_detector if config.eval_only or config.predict else train_detector)(config, given, process)
+        (train_detector if config.is_training else use_detector)(config, given, process)
 
 
 def train_detector(config: DetectConfig, given: set[str], process: Process) -> None:
@@ -52,17 +52,15 @@ def train_detector(config: DetectConfig, given: set[str], process: Process) -> N
     network, loaded = new_detector(config, len(data.classes))
     size, figures = describe(network, config)
     copy_from_main(network := place(network, config, process.device))
-    precision = Precision(process.device, config.use_amp, config.amp_dtype)
-    finder = Finder(network, precision, data.classes, config.short_side, config.long_side, config.show_score)
     training = Training(
         network,
         Detection(data.classes),
         make_optimiser(list(network.parameters()), config.lr, config.momentum, config.weight_decay),
         step_decay(config.lr, config.lr_epochs, config.warmup_steps, len(train)),
         Extent(config.epochs, config.accum_steps, config.grad_clip, config.print_freq),
-        precision,
+        Precision(process.device, config.use_amp, config.amp_dtype),
         StepGuard(config.on_nan),
-        show=Gallery(finder, data.test_scenes[: config.show_images]),
+        end_epoch=Gallery(data, config.pictures, config.show_score, folder_of(config) / "pictures"),
     )
     if config.dry_run:
         estimate = estimate_training(training, train, test)
@@ -75,23 +73,25 @@ def train_detector(config: DetectConfig, given: set[str], process: Process) -> N
             run.log.info("%s", line)
         say_data(data, ("train", "test"), run.checkpoint, process, run.log)
         run.begin(config.seed, training.resume)
-        training.run(train, test, run.keeper, {"config": plain(config), "data": record, "about": run.about})
+        content = {"config": plain(config), "data": record, "backbone": network.backbone.recipe}
+        training.run(train, test, run.keeper, content | {"about": run.about})
         if process.is_main:
             report_training(training, figures | {"about": run.about}, run)
 
 
 def use_detector(config: DetectConfig, given: set[str], process: Process) -> None:
     """Test a detector, or find objects in images with it."""
+    problems: list[str] = []
     detector = open_detector(config, given)
     size, _ = describe(detector.network, config)
     lines = [*detector.notes, *idle_flags(config, given, process), f"{detector.path}: {size}"]
     network = place(detector.network, config, process.device)
     precision = Precision(process.device, config.use_amp, config.amp_dtype)
     if config.predict and process.is_main:
-        classes, category_ids = detector.names()
-        finder = Finder(network, precision, classes, config.short_side, config.long_side, config.show_score)
-        folder = config.predict_dir or config.output_dir / "detect" / config.name / "predictions"
-        lines.append(f"written: {predict(finder, image_files(config.predict, '--predict'), folder, category_ids)}")
+        (classes, category_ids), folder = detector.names(), config.predict_dir or folder_of(config) / "predictions"
+        finder = Finder(network, precision, classes, (config.short_side, config.long_side), config.show_score)
+        problems = predict(finder, find_images(config.predict), folder, category_ids)
+        lines.append(f"written: {folder}")
     elif config.eval_only:
         data = load_scenes(config, process, with_training=False, recorded=detector.recorded)
         detector.check_classes(data.classes, data.place("test"))
@@ -99,6 +99,8 @@ def use_detector(config: DetectConfig, given: set[str], process: Process) -> Non
         lines += [*data.report("test"), *result.table(), f"{result.words('  ')}  on {result.images} test images"]
     for line in lines if process.is_main else ():
         say(line)
+    if problems:
+        raise CydasError(f"{len(problems)} file(s) cannot be read: {few(problems)}")
 
 
 def run_main() -> None:

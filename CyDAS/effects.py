@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from CyDAS.config import IN_MEMORY, CommonConfig, DetectConfig, EvaluationConfig, TrainingFlags
+from CyDAS.config import IN_MEMORY, DetectConfig, EvaluationConfig, TrainingFlags
 from CyDAS.utils.distributed import Process
 from CyDAS.utils.errors import CydasError
 
@@ -32,9 +32,9 @@ RULES = (
         _flags(
             "overwrite resume seed print_freq sync_bn use_apex checkpoint_minutes on_nan accum_steps scale_lr "
             "reference_batch resume_or_start dry_run backbone_checkpoint train_json train_dir batch_size epochs lr "
-            "lr_epochs warmup_steps momentum weight_decay grad_clip show_images"
+            "lr_epochs warmup_steps momentum weight_decay grad_clip pictures"
         ),
-        lambda c, p: isinstance(c, DetectConfig) and bool(c.eval_only or c.predict),
+        lambda c, p: not getattr(c, "is_training", True),
         "with --eval_only and --predict, which train nothing",
     ),
     Rule(
@@ -44,12 +44,12 @@ RULES = (
     ),
     Rule(
         _flags("predict_dir show_score"),
-        lambda c, p: isinstance(c, DetectConfig) and c.eval_only,
+        lambda c, p: c.eval_only,
         "with --eval_only, which draws nothing",
     ),
     Rule(
         _flags("predict_dir weights_key"),
-        lambda c, p: isinstance(c, DetectConfig) and not (c.eval_only or c.predict),
+        lambda c, p: getattr(c, "is_training", False),
         "in a training",
     ),
     Rule(
@@ -67,7 +67,8 @@ RULES = (
     Rule(
         _flags("data_dir"),
         lambda c, p: (
-            isinstance(c, CommonConfig) and bool(c.test_dir and (c.train_dir or isinstance(c, EvaluationConfig)))
+            not isinstance(c, DetectConfig)
+            and bool(getattr(c, "test_dir", None) and (c.train_dir or isinstance(c, EvaluationConfig)))
         ),
         "where all folders of images are named",
     ),

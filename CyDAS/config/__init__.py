@@ -14,6 +14,7 @@ from CyDAS.config.programs import (
     TrainingConfig,
     TrainingFlags,
 )
+from CyDAS.config.segmentation import SegmentConfig
 
 __all__ = [
     "DATASETS",
@@ -26,6 +27,7 @@ __all__ = [
     "FoundNetworkConfig",
     "RetrainConfig",
     "SearchConfig",
+    "SegmentConfig",
     "TrainingConfig",
     "TrainingFlags",
 ]

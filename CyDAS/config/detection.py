@@ -59,8 +59,12 @@ class DetectConfig(BackboneFlags, TrainingFlags, RunFlags):
     weight_decay: float = flag(1e-4, "weight decay of all parameters", at_least=0)
     grad_clip: float = flag(35.0, "largest gradient norm of an update; 0 for no limit", at_least=0)
     # what is shown
-    show_images: int = flag(4, "test images that are drawn after every epoch, always the same", at_least=0)
+    pictures: int = flag(4, "test images that are drawn after every epoch, always the same", at_least=0)
     show_score: float = flag(0.3, "least score of a box that is drawn or, with --predict, written", at_least=0, below=1)
+
+    @property
+    def is_training(self) -> bool:
+        return not (self.eval_only or self.predict)
 
     def fill_in(self, given: set[str]) -> None:
         if self.lr_epochs is None:
@@ -75,7 +79,7 @@ class DetectConfig(BackboneFlags, TrainingFlags, RunFlags):
             raise CydasError(f"--lr_epochs must be at least 0, not {min(self.lr_epochs)}")
         if self.eval_only and self.predict:
             raise CydasError("--eval_only --predict: a test or pictures; leave out one of the two")
-        if not (self.eval_only or self.predict) and self.batch_size * self.accum_steps < 2:
+        if self.is_training and self.batch_size * self.accum_steps < 2:
             raise CydasError("--batch_size 1: batch norm needs two images a step; --accum_steps 2 takes them apart")
 
     def annotations(self, part: str) -> tuple[Path, Path]:

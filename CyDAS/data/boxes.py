@@ -6,13 +6,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.transforms import v2
+from torchvision.transforms.v2 import RandomHorizontalFlip, functional
 from torchvision.tv_tensors import BoundingBoxes
 
 from CyDAS.data.coco import Scene
 from CyDAS.data.images import Picture, blaming
+from CyDAS.data.mask_steps import to_input
 from CyDAS.data.pixel_range import ToUnit
-from CyDAS.data.sets import to_tensor
 
 #: What heights and widths of batches are multiples of.
 MULTIPLE = 32
@@ -48,27 +48,25 @@ class PrepareScene:
     def __init__(self, short: int, long: int, train: bool):
         self.short = short
         self.long = long
-        self.flip = v2.RandomHorizontalFlip() if train else None
+        self.flip = RandomHorizontalFlip() if train else None
         self.to_unit = ToUnit(None)
-        self.to_tensor = v2.Compose(to_tensor())
 
     def __call__(self, sample: tuple[Picture, Scene]) -> tuple[Tensor, dict[str, Any]]:
         picture, scene = sample
         with blaming(picture.name):
-            image = self.to_tensor(self.to_unit(picture))
+            image = functional.to_image(self.to_unit(picture))
             if tuple(image.shape[1:]) != (scene.height, scene.width):
                 raise ValueError(
                     f"it has {image.shape[2]} x {image.shape[1]} pixels, its annotations say {scene.width} x "
                     f"{scene.height}"
                 )
             size = resized((scene.height, scene.width), self.short, self.long)
-            image = v2.functional.resize(image, list(size), antialias=True)
             boxes, labels = learnable(scene)
-            boxes = v2.functional.resize(boxes, list(size))
+            image, boxes = (functional.resize(part, list(size), antialias=True) for part in (image, boxes))
             if self.flip:
                 image, boxes = self.flip(image, boxes)
         target = {"boxes": boxes.as_subclass(Tensor), "labels": labels, "size": size, "padded": padded(size)}
-        return image, target | {
+        return to_input(image), target | {
             "original": (scene.height, scene.width), "id": scene.id, "objects": list(map(tuple, scene.objects)),
         }  # fmt: skip
 

@@ -148,7 +148,7 @@ class FileBatches(Batches):
         self, dataset: Dataset, indices: Sequence[int], transform: Callable, workers: int, bad_images: "BadImages",
         collate: Callable[[list[tuple[Any, Any]]], Batch] = stack, **options,
     ):  # fmt: skip
-        """``dataset[index]``: what ``transform`` takes, and a label; ``collate``: a batch of transformed pairs."""
+        """``dataset[index]``: what ``transform`` takes, and a label. ``collate``: from such pairs to a batch."""
         super().__init__(len(indices), **options)
         self._bad_images = bad_images
         self._sampler = _BatchSampler()

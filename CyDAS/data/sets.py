@@ -101,7 +101,7 @@ class ImagesInFolders(LabelledImages):
         colour = (
             v2.AutoAugment(v2.AutoAugmentPolicy.IMAGENET) if self._auto_augment else v2.ColorJitter(0.4, 0.4, 0.4, 0.2)
         )
-        steps = [v2.RandomResizedCrop(self.image_size), v2.RandomHorizontalFlip(), colour, *to_tensor()]
+        steps = [v2.RandomResizedCrop(self.image_size), v2.RandomHorizontalFlip(), colour, *_to_tensor()]
         if cutout_length:
             raise CydasError("--cutout_length belongs to the in-memory data sets: give --cutout_length 0 for folders")
         prepare = Prepare(ToUnit(self.pixel_range), v2.Compose(steps))
@@ -110,7 +110,7 @@ class ImagesInFolders(LabelledImages):
     def test_batches(self) -> Batches:
         # 256 to 224 is the published proportion; it is kept at other sizes.
         side = round(self.image_size * 256 / 224)
-        steps = [growth_limit(side), v2.Resize(side), v2.CenterCrop(self.image_size), *to_tensor()]
+        steps = [growth_limit(side), v2.Resize(side), v2.CenterCrop(self.image_size), *_to_tensor()]
         self.notes = list(dict.fromkeys([*self.notes, *check_test_range(self._test, self.pixel_range)]))
         prepare = Prepare(ToUnit(self.pixel_range), v2.Compose(steps))
         return FileBatches(self._test, range(len(self._test)), prepare, **self._test_options)
@@ -138,8 +138,7 @@ class ImagesInFolders(LabelledImages):
         return self._train if part == "train" else self._test
 
 
-def to_tensor() -> list:
-    """The last steps of an image's way: float32 [3, H, W] in 0 to 1, normalised by ImageNet's mean and deviation."""
+def _to_tensor() -> list:
     return [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
 
 

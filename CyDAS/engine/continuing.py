@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from CyDAS.config import SearchConfig
+from CyDAS.config import DetectConfig, RetrainConfig, SearchConfig, SegmentConfig
 from CyDAS.data.classes import check_same_data
 from CyDAS.engine.cycle import CyclicSearch
 from CyDAS.runs.checkpoint import RuledOut, refusing, set_process_state
@@ -30,10 +30,11 @@ def resume_search(search: CyclicSearch, content: dict[str, Any], path: Path, pro
 
 
 def check_training(
-    config: Any, architecture: Any | None, data: dict[str, Any], content: dict[str, Any], path: Path
-) -> None:
-    """Raise :class:`CydasError` where a checkpoint is not one of a training of this architecture, with these flags and
-    on ``data``, a record. ``architecture``: None where the flags say which network it is.
+    config: RetrainConfig | SegmentConfig | DetectConfig, architecture: Any, data: dict[str, Any],
+    content: dict[str, Any], path: Path,
+) -> None:  # fmt: skip
+    """Raise :class:`CydasError` where a checkpoint is not one of a training of this architecture (None: the flags say
+    all of it), with these flags and on ``data``, a record.
     """
     with refusing(f"checkpoint {path} is not one to resume a training from"):
         if architecture is not None:

@@ -10,16 +10,14 @@ from CyDAS.data.classes import recorded_data
 from CyDAS.models.detection.anchors import PER_PLACE
 from CyDAS.models.detection.published import OF_CLASSES, OF_WIDTH, renamed, without_head
 from CyDAS.models.detection.retinanet import RetinaNet
-from CyDAS.runs.checkpoint import load_checkpoint
+from CyDAS.runs.checkpoint import load_checkpoint, refusing
 from CyDAS.runs.resume import find_file
 from CyDAS.runs.weights import Found, find_weights, load_weights
-from CyDAS.spaces.backbones import open_backbone
+from CyDAS.spaces.backbones import build_backbone, open_backbone
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.flags import recall_network
 from CyDAS.utils.profile import count_macs, count_parameters
 
-#: The weights that tell how many channels a chain network ends with.
-_LAST = "backbone.blocks.6.0.conv.weight"
 #: Flags that a detector's checkpoint completes where they were not given.
 _REMEMBERED = ("data_dir", "test_json", "test_dir", "short_side", "long_side")
 
@@ -47,6 +45,11 @@ class Detector(NamedTuple):
             )
 
 
+def folder_of(config: DetectConfig) -> Path:
+    """The run's folder."""
+    return config.output_dir / "detect" / config.name
+
+
 def describe(network: RetinaNet, config: DetectConfig) -> tuple[str, dict[str, int]]:
     """How large the network is, and how much it computes for the largest image: in words, and as figures."""
     height, width = padded((config.short_side, config.long_side))
@@ -71,8 +74,8 @@ def open_detector(config: DetectConfig, given: set[str]) -> Detector:
     :class:`CydasError`.
     """
     notes: list[str] = []
-    folder = config.output_dir / "detect" / config.name
-    path = find_file(config.resume_name or "last.pth.tar", folder, "resume_name" in given, notes.append)
+    named = "resume_name" in given
+    path = find_file(config.resume_name or "last.pth.tar", folder_of(config), named, notes.append)
     found = find_weights(load_checkpoint(path), path, config.weights_key)
     recorded, saved = recorded_data(found.about, path), found.about.get("config")
     if recorded and isinstance(saved, dict):
@@ -83,16 +86,19 @@ def open_detector(config: DetectConfig, given: set[str]) -> Detector:
 
 
 def trained_detector(config: DetectConfig, found: Found, path: Path) -> RetinaNet:
-    """The network whose weights were found in a checkpoint, of this program or published.
+    """The network whose weights were found in a checkpoint of this program, which says its backbone, or in a published
+    one, whose backbone ``config.backbone`` says.
 
-    ``config.backbone`` says of which backbone. Raises :class:`CydasError` where they are no detector's, or another's.
+    Raises :class:`CydasError` where they are no detector's, or another's.
     """
-    weights = renamed(found.weights)
+    weights, recipe = renamed(found.weights), found.about.get("backbone")
     if OF_CLASSES not in weights or OF_WIDTH not in weights:
         raise CydasError(f"checkpoint {path} holds no detector: {OF_CLASSES} is missing")
-    last = weights.get(_LAST)
-    sizes = config.backbone_checkpoint if config.backbone_checkpoint and config.backbone_checkpoint.exists() else None
-    backbone, _ = open_backbone(config.backbone, sizes, None if last is None else len(last))
+    if isinstance(recipe, dict):
+        with refusing(f"checkpoint {path} does not say which backbone it has"):
+            backbone = build_backbone(recipe)
+    else:
+        backbone, _ = open_backbone(config.backbone)
     network = RetinaNet(backbone, len(weights[OF_CLASSES]) // PER_PLACE, len(weights[OF_WIDTH]))
     load_weights(network, without_head(network, weights), path)
     return network

@@ -1,10 +1,10 @@
 """What a trained detector finds in single images, as pictures and as JSON."""
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional
@@ -13,15 +13,17 @@ from CyDAS.data.boxes import PrepareScene, collate
 from CyDAS.data.coco import Scene
 from CyDAS.data.images import Picture, blaming, decode, read_bytes
 from CyDAS.data.pixel_range import ToUnit
+from CyDAS.data.scenes import ImagesWithBoxes
 from CyDAS.engine.optim import Precision
+from CyDAS.engine.pictures import TIMES, write_png
+from CyDAS.engine.training import Training
 from CyDAS.models.detection.postprocess import Detections, detections
-from CyDAS.runs.keeper import Keeper
+from CyDAS.runs.logs import RunLog
 from CyDAS.tasks.detection import as_entries
-from CyDAS.utils.boxes import draw_boxes, write_picture
+from CyDAS.utils.boxes import draw_boxes
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.files import write_json
-
-logger = logging.getLogger(__name__)
+from CyDAS.utils.overlays import side_by_side
 
 
 class Finder(NamedTuple):
@@ -30,8 +32,7 @@ class Finder(NamedTuple):
     network: nn.Module
     precision: Precision
     classes: Sequence[str]
-    short_side: int
-    long_side: int
+    sides: tuple[int, int]  #: most pixels of an image's shorter and longer side
     score: float  #: the least of a detection that is kept
 
     @torch.no_grad()
@@ -40,7 +41,7 @@ class Finder(NamedTuple):
 
         Raises :class:`CydasError` where the picture cannot be resized, or is not what the scene says.
         """
-        sample = PrepareScene(self.short_side, self.long_side, train=False)((picture, scene))
+        sample = PrepareScene(*self.sides, train=False)((picture, scene))
         images, targets = collate([(sample, scene.id)])
         self.network.eval()
         with self.precision.autocast():
@@ -49,13 +50,9 @@ class Finder(NamedTuple):
         keep = found.scores >= self.score
         return Detections(*(part[keep].cpu() for part in found))
 
-    def draw(self, picture: Picture, found: Detections) -> Tensor:
-        """The picture, uint8 [3, H, W], with what was found in it."""
-        labels = found.labels.tolist()
-        words = [
-            f"{self.classes[label]} {score:.2f}" for label, score in zip(labels, found.scores.tolist(), strict=True)
-        ]
-        return draw_boxes(pixels_of(picture), found.boxes, labels, words)
+    def draw(self, picture: Picture, found: Detections) -> np.ndarray:
+        """The picture, uint8 [H, W, 3], with what was found in it."""
+        return draw_boxes(pixels_of(picture), found.boxes, found.labels.tolist(), self.classes, found.scores.tolist())
 
 
 def pixels_of(picture: Picture) -> Tensor:
@@ -65,26 +62,35 @@ def pixels_of(picture: Picture) -> Tensor:
 
 
 class Gallery:
-    """The same few test images after every epoch: what is in them on the left, what was found on the right."""
+    """A few test images, always the same ones: what is in them on the left, what is found on the right.
 
-    def __init__(self, finder: Finder, scenes: Sequence[Scene]):
-        self.finder = finder
-        self.scenes = scenes
+    They are drawn at most :data:`TIMES` times in a training, and after its last epoch, into ``folder`` and TensorBoard.
+    """
 
-    def __call__(self, epochs: int, keeper: Keeper) -> None:
-        """Write ``pictures/epoch_EPOCHS/`` in the run's folder, and to TensorBoard."""
-        folder = keeper.path.parent / "pictures" / f"epoch_{epochs:03d}"
+    def __init__(self, data: ImagesWithBoxes, count: int, score: float, folder: Path):
+        """``score``: the least of a box that is drawn."""
+        self.data = data
+        self.scenes = data.test_scenes[:count]
+        self.score = score
+        self.folder = folder
+
+    def __call__(self, training: Training, log: RunLog) -> None:
+        epochs = training.extent.epochs
+        if training.epoch % -(-epochs // TIMES) and training.epoch < epochs:
+            return
+        finder = Finder(training.network, training.precision, self.data.classes, self.data.sides, self.score)
         for scene in self.scenes:
             picture = open_picture(scene.path)
-            found = self.finder.find(picture, scene)
-            both = torch.cat([self._truth(picture, scene), self.finder.draw(picture, found)], dim=2)
-            write_picture(folder / f"{Path(scene.path).stem}.jpg", both)
-            keeper.log.pictures({f"found/{Path(scene.path).name}": both}, epochs)
+            found = finder.find(picture, scene)
+            both = side_by_side([self._truth(picture, scene), finder.draw(picture, found)])
+            name = Path(scene.path).stem
+            write_png(self.folder / f"{name}_epoch_{training.epoch:03d}.png", both)
+            log.picture(f"found/{name}", both, training.epoch)
 
-    def _truth(self, picture: Picture, scene: Scene) -> Tensor:
+    def _truth(self, picture: Picture, scene: Scene) -> np.ndarray:
         boxes = torch.tensor([thing.box for thing in scene.objects]).reshape(-1, 4)
         labels = [thing.label for thing in scene.objects]
-        return draw_boxes(pixels_of(picture), boxes, labels, [self.finder.classes[label] for label in labels])
+        return draw_boxes(pixels_of(picture), boxes, labels, self.data.classes)
 
 
 def open_picture(path: str) -> Picture:
@@ -92,31 +98,28 @@ def open_picture(path: str) -> Picture:
     return decode(read_bytes(path), path)
 
 
-def predict(finder: Finder, files: Sequence[Path], folder: Path, category_ids: Sequence[int]) -> Path:
-    """Find objects in image files; write a picture of each to ``folder``, and all boxes to ``detections.json`` there,
-    which is returned.
+def predict(finder: Finder, files: Sequence[tuple[Path, str]], folder: Path, category_ids: Sequence[int]) -> list[str]:
+    """Find objects in image files, each with a name for its picture; write ``NAME_boxes.png`` of each to ``folder``,
+    and all boxes to ``detections.json`` there. Returns what was wrong with files that cannot be read.
 
     An entry of the JSON has of an image its ``file``, ``width`` and ``height``, and of its ``detections`` the box
-    (left, top, width, height), score and category, by id and by name. A file that cannot be read is named and left out.
-    Raises :class:`CydasError` where none can, and for what cannot be written.
+    (left, top, width, height), score and category, by id and by name. Raises :class:`CydasError` for what cannot be
+    written.
     """
-    entries = []
-    for file, name in zip(files, names_of(files), strict=True):
+    entries, problems = [], []
+    for file, name in files:
         try:
             picture = open_picture(str(file))
             height, width = pixels_of(picture).shape[1:]
             found = finder.find(picture, Scene(0, str(file), height, width, ()))
         except CydasError as error:
-            logger.warning("left out: %s", error)
+            problems.append(str(error))
             continue
-        write_picture(folder / f"{name}.jpg", finder.draw(picture, found))
+        write_png(folder / f"{name}_boxes.png", finder.draw(picture, found))
         boxes = [_named(box, finder.classes, category_ids) for box in as_entries(found, 0)]
         entries.append({"file": str(file), "width": width, "height": height, "detections": boxes})
-    if not entries:
-        raise CydasError(f"--predict: none of the {len(files)} image(s) can be read")
-    path = folder / "detections.json"
-    write_json(path, entries)
-    return path
+    write_json(folder / "detections.json", entries)
+    return problems
 
 
 def _named(entry: dict[str, Any], classes: Sequence[str], category_ids: Sequence[int]) -> dict[str, Any]:
@@ -124,15 +127,3 @@ def _named(entry: dict[str, Any], classes: Sequence[str], category_ids: Sequence
     return {
         "bbox": entry["bbox"], "score": entry["score"], "category_id": category_ids[label], "category": classes[label],
     }  # fmt: skip
-
-
-def names_of(files: Sequence[Path]) -> list[str]:
-    """A name for the picture of each file: its own, with a number where several have one."""
-    names: dict[str, None] = {}  # in their order
-    for file in files:
-        name, number = file.stem, 1
-        while name in names:
-            number += 1
-            name = f"{file.stem}-{number}"
-        names[name] = None
-    return list(names)

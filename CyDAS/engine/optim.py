@@ -13,6 +13,7 @@ from CyDAS.config import RetrainConfig, SearchConfig, TrainingConfig
 from CyDAS.data.batch import images_in, split
 from CyDAS.models.joint import JointNetwork
 from CyDAS.utils.distributed import all_sum, average_gradients
+from CyDAS.utils.errors import CydasError
 from CyDAS.utils.flags import some_of
 
 #: Named scalars of a step, for the log.
@@ -197,3 +198,17 @@ def retrain_schedule(config: RetrainConfig, steps: int, processes: int) -> Sched
     """:func:`retrain_lr` of the epoch that a step is in; ``steps``: of an epoch."""
     batch = config.global_batch(processes)
     return lambda step: retrain_lr(config.lr, step // steps, config.epochs, config.warmup_epochs, batch)
+
+
+def poly_lr(lr: float, step: int, steps: int, warmup_steps: int, warmup_lr: float, power: float = 0.9) -> float:
+    """Learning rate of a step of ``steps``: exponentially from ``warmup_lr`` up to ``lr``, then polynomially to 0."""
+    if step < warmup_steps:
+        return warmup_lr * (lr / warmup_lr) ** (step / warmup_steps)
+    return lr * (1 - (step - warmup_steps) / (steps - warmup_steps)) ** power
+
+
+def poly_schedule(lr: float, steps: int, warmup_steps: int, warmup_lr: float) -> Schedule:
+    """:func:`poly_lr` of every step. Raises :class:`CydasError` where the whole training would be its warm-up."""
+    if warmup_steps >= steps:
+        raise CydasError(f"--warmup_steps {warmup_steps}: the whole training has {steps} steps; give fewer, or 0")
+    return lambda step: poly_lr(lr, step, steps, warmup_steps, warmup_lr)

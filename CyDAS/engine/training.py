@@ -70,10 +70,10 @@ class Training:
         precision: Precision,
         guard: StepGuard,
         begin_epoch: Callable[[int], None] = lambda epoch: None,
-        show: Callable[[int, Keeper], None] = lambda epochs, keeper: None,
+        end_epoch: Callable[["Training", RunLog], None] = lambda training, log: None,
     ):
-        """``begin_epoch``: what else an epoch, counted from 0, starts with; ``show``: what else the main process leaves
-        of so many epochs for people to look at.
+        """``begin_epoch``: what else an epoch, counted from 0, starts with; ``end_epoch``: what the main process does
+        after the test of one, for people to look at, leaving the training as it is.
         """
         self.network = network
         self.task = task
@@ -83,7 +83,7 @@ class Training:
         self.precision = precision
         self.guard = guard
         self.begin_epoch = begin_epoch
-        self.show = show
+        self.end_epoch = end_epoch
         self.epoch = 0  #: finished epochs
         self.rate = 0.0  #: the last step's learning rate
         self.state = EpochState(precision.device)  #: of the epoch that has begun
@@ -102,8 +102,8 @@ class Training:
             self.finish_epoch(evaluate(self.network, self.task, test, self.precision))
             self._show(means, len(train), log)
             if keeper.process.is_main:  # before the checkpoint, after which this epoch is not trained again
+                keeper.try_to("the epoch's pictures are not kept", self.end_epoch, self, log)
                 keeper.try_to("the epoch's weights are not kept", self.save_weights, keeper.path.parent, content)
-                keeper.try_to("the epoch's pictures are not kept", self.show, self.epoch, keeper)
             self.save(keeper, content)
             if self.epoch < epochs and keeper.must_stop():
                 keeper.stop()

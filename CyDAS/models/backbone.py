@@ -18,6 +18,7 @@ class Backbone(nn.Module):
     head_parts: tuple[str, ...] = ()
     strides: tuple[int, ...] = STRIDES
     channels: tuple[int, ...]  #: of each feature
+    recipe: dict[str, Any] | None = None  #: what it was made from, in plain values, where a user has named it
 
     def __init__(self):
         super().__init__()

@@ -6,7 +6,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
 from tqdm import tqdm
 
 from CyDAS.utils.texts import OneLine, fitting
@@ -59,21 +58,19 @@ class RunLog:
 
     def scalars(self, figures: dict[str, float], step: int) -> None:
         """Write figures to TensorBoard under their names; on a full disk, no more of them."""
-        self._write("add_scalar", figures, step)
-
-    def pictures(self, pictures: dict[str, Tensor], step: int) -> None:
-        """The same of pictures, uint8 [3, H, W]."""
-        self._write("add_image", {name: picture.numpy() for name, picture in pictures.items()}, step)
-
-    def _write(self, method: str, values: dict[str, Any], step: int) -> None:
         if self._writer:
             try:
-                for name, value in values.items():
-                    getattr(self._writer, method)(name, value, step)
+                for name, value in figures.items():
+                    self._writer.add_scalar(name, value, step)
                 self._writer.flush()
             except OSError as error:
                 self._writer = None
                 self.warning("no more figures in TensorBoard: %s", error)
+
+    def picture(self, name: str, pixels: Any, step: int) -> None:
+        """Put a picture, uint8 [H, W, 3], into TensorBoard. Raises ``OSError`` where it cannot be written."""
+        if self._writer:
+            self._writer.add_image(name, pixels, step, dataformats="HWC")
 
     def start_progress(self, total: int, unit: str = "step") -> None:
         """Show a bar with the time left on a terminal; nothing elsewhere."""

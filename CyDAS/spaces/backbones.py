@@ -16,7 +16,7 @@ from CyDAS.models.cells.layout import Layout
 from CyDAS.models.nats.backbone import NatsBackbone
 from CyDAS.runs.checkpoint import load_checkpoint
 from CyDAS.runs.weights import Found, check_finite, find_weights, load_weights
-from CyDAS.spaces.choice import identify_architecture
+from CyDAS.spaces.choice import SPACES, identify_architecture
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.texts import few
 
@@ -108,34 +108,57 @@ def open_backbone(name: str, checkpoint: Path | None = None, c_last: int | None 
     network's stage 6 (default: those in the checkpoint, else the network's own). Raises :class:`CydasError`.
     """
     found = _read(checkpoint) if checkpoint else None
-    try:
-        backbone = _named(name, found, c_last)
-    except ValueError as error:
-        raise CydasError(f"--backbone {name}: {error}") from None
+    backbone = build_backbone(backbone_recipe(name, found, c_last))
     if found is None:
         return backbone, [f"backbone {name}: random weights"]
     return backbone, [f"backbone {name}: {line}" for line in _load_what_fits(backbone, found.weights, checkpoint)]
 
 
-def _named(name: str, found: Found | None, c_last: int | None) -> Backbone:
+def backbone_recipe(name: str, found: Found | None = None, c_last: int | None = None) -> dict[str, Any]:
+    """All that says which backbone it is, in plain values for checkpoints: neither file nor weights are needed again.
+
+    ``found``: the weights that it is for. The rest as for :func:`open_backbone`.
+    """
     import timm  # late: it takes seconds to import
 
     last = found.weights.get("blocks.6.0.conv.weight") if found else None
     width = {} if last is None and c_last is None else {"c_last": c_last or len(last)}
     if timm.is_model(name):
-        if timm.model_entrypoint(name).__module__.startswith("CyDAS."):
-            return timm.create_model(name, features_only=True, **width)
-        return TimmBackbone(name)
-    file = name.rpartition("::")[0] or name
-    if not (os.path.exists(name) or os.path.exists(file)):
+        return {"name": name, "model": name, "options": width if _is_chain(name) else {}}
+    if not any(map(os.path.exists, (name, name.rpartition("::")[0]))):
         close = difflib.get_close_matches(name, timm.list_models(), 3)
         hint = f"; is one of these meant: {', '.join(close)}" if close else ""
         raise CydasError(f"--backbone {name}: neither a model of timm nor a file{hint}")
     space, architecture = identify_architecture(Path(name))
     saved = found.about.get("config") if found else None
-    saved = saved if isinstance(saved, dict) else {}
-    options = {own: saved[key] for key, own in _SIZES.get(space, {}).items() if key in saved}
-    return make_backbone(space, architecture, **(width if space == "chain" else options))
+    sizes = _SIZES.get(space, {}) if isinstance(saved, dict) else {}
+    options = width if space == "chain" else {own: saved[key] for key, own in sizes.items() if key in saved}
+    return {"name": name, "space": space, "architecture": SPACES[space].to_strings(architecture), "options": options}
+
+
+def build_backbone(recipe: dict[str, Any]) -> Backbone:
+    """The backbone of a :func:`backbone_recipe`, its weights random. Raises :class:`CydasError` where there is none."""
+    name, options = recipe["name"], recipe["options"]
+    try:
+        if "space" in recipe:
+            architecture = SPACES[recipe["space"]].parse(recipe["architecture"], None, f"--backbone {name}")
+            backbone = make_backbone(recipe["space"], architecture, **options)
+        elif _is_chain(recipe["model"]):
+            import timm
+
+            backbone = timm.create_model(recipe["model"], features_only=True, **options)
+        else:
+            backbone = TimmBackbone(recipe["model"])
+    except ValueError as error:
+        raise CydasError(f"--backbone {name}: {error}") from None
+    backbone.recipe = recipe
+    return backbone
+
+
+def _is_chain(model: str) -> bool:
+    import timm
+
+    return timm.model_entrypoint(model).__module__.startswith("CyDAS.")
 
 
 def _load_what_fits(backbone: Backbone, weights: dict[str, Any], path: Path) -> list[str]:

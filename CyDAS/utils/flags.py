@@ -67,7 +67,7 @@ def take_over(config: Any, saved: dict[str, Any], names: Iterable[str], source: 
     for name in names:
         if name not in saved:
             continue
-        value, kinds = saved[name], get_args(hints[name]) or (hints[name],)
+        value, kinds = saved[name], [get_origin(kind) or kind for kind in _kinds(hints[name])]
         if Path in kinds and isinstance(value, str):
             value = Path(value)
         if type(value) not in kinds and not (Path in kinds and isinstance(value, Path)):
@@ -91,6 +91,11 @@ def recall_network(config: Any, given: set[str], saved: dict[str, Any], names: l
                 f"{source} is of another architecture or size: --{name} is {saved[name]} there, {value} was given: "
                 "leave the flag out"
             )
+
+
+def _kinds(hint: Any) -> tuple[Any, ...]:
+    """The types that a flag's value may have."""
+    return get_args(hint) if isinstance(hint, UnionType) else (hint,)
 
 
 def flags_of_network(config: Any) -> list[str]:

@@ -1,0 +1,214 @@
+"""Images with masks as a data set: found, looked through, described, and made into batches."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from CyDAS.config import SegmentConfig
+from CyDAS.data.classes import digest
+from CyDAS.data.contents import describe_sizes
+from CyDAS.data.dataset import DataSet, loader_options
+from CyDAS.data.images import Picture, decode, read_bytes
+from CyDAS.data.loaders import BadImages, Batches, FileBatches
+from CyDAS.data.mask_layouts import Pair, find_layout
+from CyDAS.data.mask_steps import Padded, TestSteps, TrainSteps
+from CyDAS.data.masks import VOID, Ids, read_mask, size_of
+from CyDAS.data.pixel_range import ToUnit, check_test_range, choose_range
+from CyDAS.data.workers import leave_signals_to_the_program, read
+from CyDAS.utils.distributed import Process, alike, gather
+from CyDAS.utils.errors import CydasError
+from CyDAS.utils.texts import few
+
+
+class MaskedImages(Dataset):
+    """The images of a part with their masks: ``dataset[index]`` is ((picture, classes), None)."""
+
+    def __init__(self, root: str, pairs: Sequence[Pair], ids: Ids):
+        self.root = root
+        self.pairs = pairs
+        self.ids = ids
+        self.counts: np.ndarray | None = None  #: pixels of every class, and void, once all masks have been looked at
+
+    @property
+    def samples(self) -> list[tuple[str, str]]:
+        """(path of the image, path of the mask) of all."""
+        return [(pair.image, pair.mask) for pair in self.pairs]
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> tuple[tuple[Picture, np.ndarray], None]:
+        pair = self.pairs[index]
+        picture = decode(read_bytes(pair.image), pair.image)
+        is_tensor = isinstance(picture.pixels, Tensor)
+        size = tuple(picture.pixels.shape[1:]) if is_tensor else picture.pixels.size[::-1]
+        return (picture, self._classes(pair, size)), None
+
+    def _classes(self, pair: Pair, size: tuple[int, int]) -> np.ndarray:
+        """``size``: the image's."""
+        classes = self.ids.classes_in(read_mask(pair.mask), pair.mask)
+        if classes.shape != size:
+            raise CydasError(
+                f"the mask {pair.mask} has {classes.shape[1]} x {classes.shape[0]} pixels, its image {pair.image} has "
+                f"{size[1]} x {size[0]}"
+            )
+        return classes
+
+    def count(self, index: int) -> np.ndarray:
+        """int64 [256], how many pixels of each class a mask has. Raises :class:`CydasError` for one that is no mask of
+        its image.
+        """
+        pair = self.pairs[index]
+        return np.bincount(self._classes(pair, size_of(pair.image)).ravel(), minlength=VOID + 1)
+
+
+class SegmentationData(DataSet):
+    """Images with masks, decoded when they are needed."""
+
+    def __init__(
+        self, config: SegmentConfig, process: Process, with_training: bool, recorded: dict[str, Any], pad: Padded
+    ):
+        """``recorded``: what a checkpoint says of the data that it was trained on; ``pad``: to the sizes that the
+        network takes. Raises :class:`CydasError` where the data are not what the flags say.
+        """
+        layout = find_layout(config)
+        self.ids, self.classes = layout.ids, layout.ids.names
+        if recorded and recorded["classes"] != self.classes:
+            raise CydasError(
+                f"{config.data_dir} has the classes {few(self.classes)}, and the network was trained on "
+                f"{few(recorded['classes'])}"
+            )
+        parts = {"train": layout.train if with_training else [], "test": layout.test}
+        self.parts = {part: MaskedImages(str(config.data_dir), pairs, self.ids) for part, pairs in parts.items()}
+        self.image_size = max(config.crop_size)
+        self._config, self._pad = config, pad
+        training = self.parts["train"] if with_training else None
+        self.pixel_range, notes = choose_range(config.pixel_range, recorded.get("pixel_range"), training)
+        self.notes = [*layout.notes, *notes]
+        self._train_options, self._test_options = loader_options(
+            config, process, workers=config.workers, bad_images=BadImages(config.max_bad_images), collate=pad
+        )
+
+    @property
+    def n_classes(self) -> int:
+        return len(self.classes)
+
+    @property
+    def train_size(self) -> int:
+        return len(self.parts["train"])
+
+    def train_batches(self, indices: Sequence[int], *, cutout_length: int = 0, stream: int = 0) -> Batches:
+        config = self._config
+        steps = TrainSteps(
+            ToUnit(self.pixel_range), tuple(config.crop_size), config.short_sides, config.long_side, config.flip
+        )
+        return FileBatches(self.parts["train"], indices, steps, **self._train_options, stream=stream)
+
+    def test_batches(self) -> Batches:
+        test = self.parts["test"]
+        self.notes = list(dict.fromkeys([*self.notes, *check_test_range(test, self.pixel_range)]))
+        options = self._test_options | {"batch_size": self._config.test_batch_size}
+        return FileBatches(test, range(len(test)), self.test_steps, **options)
+
+    @property
+    def test_steps(self) -> TestSteps:
+        return TestSteps(ToUnit(self.pixel_range), self._config.test_long_side)
+
+    def record(self) -> dict[str, Any]:
+        pixel_range = list(self.pixel_range) if self.pixel_range else None
+        record: dict[str, Any] = {"classes": self.classes, "ids": self.ids.ids, "pixel_range": pixel_range}
+        for part, images in self.parts.items():
+            record[f"{part}_images"] = len(images)
+            sizes = [os.path.getsize(pair.mask) for pair in images.pairs]
+            record[f"{part}_digest"] = digest([pair.name for pair in images.pairs], sizes)
+        return record
+
+    def report(self, *parts: str) -> list[str]:
+        lines = []
+        for part in parts:
+            images = self.parts[part]
+            lines.append(f"{self.place(part)}: {len(images)} {part} images with masks, {self.n_classes} classes")
+            lines.append(
+                describe_sizes(len(images), lambda index, images=images: open(images.pairs[index].image, "rb"))
+            )
+            lines += describe_pixels(part, images)
+        return [*lines, *self.notes]
+
+    def place(self, part: str) -> str:
+        return self.parts[part].root
+
+
+def describe_pixels(part: str, images: MaskedImages) -> list[str]:
+    """Which share of the pixels is of which class, where the masks have been looked at."""
+    if images.counts is None:
+        return []
+    total = images.counts.sum(axis=0)
+    shares = 100 * total / total.sum()
+    names = images.ids.names
+    there = [f"{name} {shares[number]:.1f} %" for number, name in enumerate(names) if total[number]]
+    missing = [name for number, name in enumerate(names) if not total[number]]
+    lines = [f"{part} pixels: {few(there, 30)}, void {shares[VOID]:.1f} %"]
+    lines += [f"no {part} pixels of {few(missing)}"] if missing else []
+    void = [pair.name for pair, count in zip(images.pairs, images.counts, strict=True) if count[VOID] == count.sum()]
+    return lines + ([f"{len(void)} {part} masks are all void: {few(void)}"] if void else [])
+
+
+def load_segmentation(
+    config: SegmentConfig, process: Process, pad: Padded, with_training: bool = True,
+    recorded: dict[str, Any] | None = None,
+) -> SegmentationData:  # fmt: skip
+    """The data set that the flags name, its masks looked through by all processes together.
+
+    Raises :class:`CydasError` in all processes alike, naming the file, for a mask that is of another size than its
+    image or has an id that was not declared; each process must call it.
+    """
+    with alike():
+        data = SegmentationData(config, process, with_training, recorded or {}, pad)
+    if process.world_size > 1 and len(set(gather(tuple(data.record()[f"{part}_digest"] for part in data.parts)))) > 1:
+        raise CydasError(f"the processes find different images in {config.data_dir} of each of them")
+    for images in data.parts.values() if config.check_masks else ():
+        images.counts = count_all(images, config.workers, process)
+    if config.check_masks and with_training and not data.parts["train"].counts[:, : data.n_classes].any():
+        raise CydasError(f"{config.data_dir}: all pixels of the training masks are void: nothing can be learned")
+    return data
+
+
+class _Counts(Dataset):
+    """What :meth:`MaskedImages.count` says of each mask, or why it says nothing."""
+
+    def __init__(self, images: MaskedImages):
+        self.images = images
+
+    def __getitem__(self, index: int) -> np.ndarray | str:
+        try:
+            return self.images.count(index)
+        except CydasError as error:  # raised in a worker it would arrive wrapped in a stack trace
+            return str(error)
+
+
+def count_all(images: MaskedImages, workers: int, process: Process) -> np.ndarray:
+    """Every mask's pixels of every class, int64 [images, 256]; each process looks at its share of the masks.
+
+    Raises :class:`CydasError`, the same in all processes, for the first mask that is none; each must call it.
+    """
+    own = range(process.rank, len(images), process.world_size)
+    loader = DataLoader(
+        _Counts(images), batch_size=None, sampler=own, num_workers=workers, generator=torch.Generator(),
+        worker_init_fn=leave_signals_to_the_program,
+    )  # fmt: skip
+    counts = []
+    with alike():
+        for count in read(loader):
+            if isinstance(count, str):
+                raise CydasError(count)
+            counts.append(count.tolist())
+    total = np.zeros((len(images), VOID + 1), dtype=np.int64)
+    for rank, share in enumerate(gather(counts)):
+        if share:
+            total[rank :: process.world_size] = share
+    return total

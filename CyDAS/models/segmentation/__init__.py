@@ -1,0 +1,1 @@
+"""A decoder of a backbone's features: a class for every pixel."""
