@@ -31,9 +31,9 @@ from CyDAS.runs.opening import opened
 from CyDAS.runs.start import started
 from CyDAS.tasks.detection import Detection
 from CyDAS.utils.distributed import Process, copy_from_main, place
-from CyDAS.utils.errors import CydasError, run_program
+from CyDAS.utils.errors import run_program
 from CyDAS.utils.flags import parse, plain
-from CyDAS.utils.texts import OneLine, few, say
+from CyDAS.utils.texts import OneLine, say
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -81,7 +81,6 @@ def train_detector(config: DetectConfig, given: set[str], process: Process) -> N
 
 def use_detector(config: DetectConfig, given: set[str], process: Process) -> None:
     """Test a detector, or find objects in images with it."""
-    problems: list[str] = []
     detector = open_detector(config, given)
     size, _ = describe(detector.network, config)
     lines = [*detector.notes, *idle_flags(config, given, process), f"{detector.path}: {size}"]
@@ -90,7 +89,7 @@ def use_detector(config: DetectConfig, given: set[str], process: Process) -> Non
     if config.predict and process.is_main:
         (classes, category_ids), folder = detector.names(), config.predict_dir or folder_of(config) / "predictions"
         finder = Finder(network, precision, classes, (config.short_side, config.long_side), config.show_score)
-        problems = predict(finder, find_images(config.predict), folder, category_ids)
+        predict(finder, find_images(config.predict), folder, category_ids)
         lines.append(f"written: {folder}")
     elif config.eval_only:
         data = load_scenes(config, process, with_training=False, recorded=detector.recorded)
@@ -99,8 +98,6 @@ def use_detector(config: DetectConfig, given: set[str], process: Process) -> Non
         lines += [*data.report("test"), *result.table(), f"{result.words('  ')}  on {result.images} test images"]
     for line in lines if process.is_main else ():
         say(line)
-    if problems:
-        raise CydasError(f"{len(problems)} file(s) cannot be read: {few(problems)}")
 
 
 def run_main() -> None:

@@ -45,6 +45,7 @@ class DetectConfig(BackboneFlags, TrainingFlags, RunFlags):
     test_dir: Path | None = flag(None, "folder of their images (default: that in DATA_DIR)")
     short_side: int = flag(800, "most pixels of an image's shorter side, to which it is resized", at_least=1)
     long_side: int = flag(1333, "most pixels of its longer side", at_least=1)
+    flip: bool = flag(True, "mirror half of the training images")
     batch_size: int = flag(2, "images per step and process", at_least=1)
     # network
     width: int = flag(256, "channels of the pyramid and the heads", at_least=1, of_network=True)

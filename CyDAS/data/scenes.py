@@ -61,7 +61,7 @@ class ImagesWithBoxes(DataSet):
 
     def __init__(self, config: DetectConfig, process: Process, with_training: bool, recorded: dict[str, Any]):
         self.image_size = config.short_side
-        self.sides = config.short_side, config.long_side
+        self.sides, self._flip = (config.short_side, config.long_side), config.flip
         self._train = Annotations(*config.annotations("train")) if with_training else None
         self._test = Annotations(*config.annotations("test"))
         if self._train:
@@ -86,11 +86,11 @@ class ImagesWithBoxes(DataSet):
         return self._test.scenes
 
     def train_batches(self, indices: Sequence[int], *, stream: int = 0) -> Batches:
-        prepare = PrepareScene(*self.sides, train=True)
+        prepare = PrepareScene(*self.sides, self._flip)
         return SceneBatches(Scenes(self._train.scenes), indices, prepare, **self._train_options, stream=stream)
 
     def test_batches(self) -> Batches:
-        prepare = PrepareScene(*self.sides, train=False)
+        prepare = PrepareScene(*self.sides, flip=False)
         scenes = Scenes(self._test.scenes)
         return SceneBatches(scenes, range(len(scenes)), prepare, **self._test_options)
 

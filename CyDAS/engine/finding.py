@@ -24,6 +24,7 @@ from CyDAS.utils.boxes import draw_boxes
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.files import write_json
 from CyDAS.utils.overlays import side_by_side
+from CyDAS.utils.texts import few
 
 
 class Finder(NamedTuple):
@@ -41,7 +42,7 @@ class Finder(NamedTuple):
 
         Raises :class:`CydasError` where the picture cannot be resized, or is not what the scene says.
         """
-        sample = PrepareScene(*self.sides, train=False)((picture, scene))
+        sample = PrepareScene(*self.sides, flip=False)((picture, scene))
         images, targets = collate([(sample, scene.id)])
         self.network.eval()
         with self.precision.autocast():
@@ -98,13 +99,13 @@ def open_picture(path: str) -> Picture:
     return decode(read_bytes(path), path)
 
 
-def predict(finder: Finder, files: Sequence[tuple[Path, str]], folder: Path, category_ids: Sequence[int]) -> list[str]:
+def predict(finder: Finder, files: Sequence[tuple[Path, str]], folder: Path, category_ids: Sequence[int]) -> None:
     """Find objects in image files, each with a name for its picture; write ``NAME_boxes.png`` of each to ``folder``,
-    and all boxes to ``detections.json`` there. Returns what was wrong with files that cannot be read.
+    and all boxes to ``detections.json`` there.
 
     An entry of the JSON has of an image its ``file``, ``width`` and ``height``, and of its ``detections`` the box
     (left, top, width, height), score and category, by id and by name. Raises :class:`CydasError` for what cannot be
-    written.
+    written and, once all others are, for files that cannot be read.
     """
     entries, problems = [], []
     for file, name in files:
@@ -119,7 +120,8 @@ def predict(finder: Finder, files: Sequence[tuple[Path, str]], folder: Path, cat
         boxes = [_named(box, finder.classes, category_ids) for box in as_entries(found, 0)]
         entries.append({"file": str(file), "width": width, "height": height, "detections": boxes})
     write_json(folder / "detections.json", entries)
-    return problems
+    if problems:
+        raise CydasError(f"{len(problems)} file(s) cannot be read: {few(problems)}; for the others see {folder}")
 
 
 def _named(entry: dict[str, Any], classes: Sequence[str], category_ids: Sequence[int]) -> dict[str, Any]:
