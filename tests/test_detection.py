@@ -10,11 +10,13 @@ import torch
 from coco_files import COLOURS, SCENES, flags_of, write_part
 from conftest import ROOT
 from PIL import Image
-from spies import CPU
+from spies import CPU, ONE
 from test_reliability import same
 from torch import nn
 from two_ranks import run_ranks
 
+from CyDAS.config import DetectConfig
+from CyDAS.data.scenes import load_scenes
 from CyDAS.detect import main as detect
 from CyDAS.engine.optim import Precision, learn
 from CyDAS.models.backbone import Backbone
@@ -309,12 +311,7 @@ def test_objects_are_found_in_a_users_own_images(data, tmp_path, capsys):
     Image.new("L", (300, 20), 90).save(own / "a.png")
     Image.new("RGB", (1, 1)).save(own / "b.jpg")
     flags = [
-        "--output_dir",
-        str(data / "runs"),
-        "--name",
-        "run",
-        "--device",
-        "cpu",
+        *("--output_dir", str(data / "runs"), "--name", "run", "--device", "cpu"),
         "--predict_dir",
         str(tmp_path / "out"),
     ]
@@ -421,11 +418,6 @@ def test_a_dry_run_in_the_published_way_says_what_it_needs(data, capsys):
 
 @pytest.mark.skipif(not COCO_MINI.exists(), reason=f"there are no images at {COCO_MINI}")
 def test_real_images_are_read():
-    from spies import ONE
-
-    from CyDAS.config import DetectConfig
-    from CyDAS.data.scenes import load_scenes
-
     data = load_scenes(DetectConfig(data_dir=COCO_MINI, workers=0, short_side=64, long_side=96, lr_epochs=[]), ONE)
     assert (data.train_size, len(data.test_scenes), len(data.classes)) == (96, 48, 80)
     truth = [{"id": scene.id, "objects": scene.objects} for scene in data.test_scenes]
