@@ -105,6 +105,23 @@ RULES = (
         lambda c, p: c.global_batch(p.world_size) <= 256,
         "where an update sees no more than 256 images",
     ),
+    Rule(
+        _flags(
+            "overwrite seed print_freq sync_bn use_apex resume resume_or_start dry_run checkpoint_minutes on_nan "
+            "accum_steps scale_lr reference_batch batch_size short_sides long_side flip repeats pictures "
+            "backbone_checkpoint epochs lr warmup_steps warmup_lr momentum weight_decay grad_clip aux_weight "
+            "ohem_threshold ohem_share bn_momentum"
+        ),
+        lambda c, p: not getattr(c, "is_training", True),
+        "without a training",
+    ),
+    Rule(
+        _flags("test_batch_size test_long_side check_masks pixel_range"),
+        lambda c, p: bool(getattr(c, "predict", None)),
+        "with --predict, which needs no masks",
+    ),
+    Rule(_flags("predict_dir"), lambda c, p: not c.predict, "without --predict"),
+    Rule(_flags("weights_key"), lambda c, p: getattr(c, "is_training", False), "in a training"),
     Rule(_flags("amp_dtype"), lambda c, p: not c.use_amp, "without --use_amp"),
     Rule(_flags("compile_mode"), lambda c, p: not c.compile, "without --compile"),
     Rule(

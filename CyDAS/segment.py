@@ -50,7 +50,7 @@ def train_once(config: SegmentConfig, process: Process, notes: list[str]) -> Non
     """One training in this process, or together with the others."""
     by_rule = scale_learning_rates(config, process.world_size)
     data = load_segmentation(config, process, PAD)
-    train, test = data.train_batches(range(data.train_size), stream=3), data.test_batches()
+    train, test = data.train_batches([*range(data.train_size)] * config.repeats, stream=3), data.test_batches()
     network, about_network = make_segmenter(config, data.n_classes)
     recipe = network.backbone.recipe
     network = place(network, config, process.device)

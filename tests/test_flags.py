@@ -14,7 +14,7 @@ from PIL import Image
 import CyDAS.retrain
 import CyDAS.search
 import CyDAS.test
-from CyDAS.config import IN_MEMORY, EvaluationConfig, RetrainConfig, SearchConfig
+from CyDAS.config import IN_MEMORY, EvaluationConfig, RetrainConfig, SearchConfig, SegmentConfig
 from CyDAS.effects import RULES, idle_flags
 from CyDAS.engine.optim import scale_learning_rates
 from CyDAS.engine.training import Training
@@ -36,7 +36,7 @@ from CyDAS.utils.flags import parse, plain, to_arguments
 
 ROOT = Path(__file__).resolve().parents[1]
 CELL = ROOT / "CyDAS/cells/dartsv2_genotype.json"
-KINDS = {"search": SearchConfig, "retrain": RetrainConfig, "test": EvaluationConfig}
+KINDS = {"search": SearchConfig, "retrain": RetrainConfig, "test": EvaluationConfig, "segment": SegmentConfig}
 #: A cell with few tensors.
 LIGHT = [
     make_genotype([[("max_pool_3x3", 0), ("skip_connect", 1)]] * 4, [[("sep_conv_3x3", 0), ("skip_connect", 1)]] * 4)
@@ -291,6 +291,13 @@ def test_a_checkpoint_that_lies_in_the_current_folder_is_not_taken_for_the_runs(
 # -- flags without effect ------------------------------------------------------------------------------------------
 
 DARTS = "--search_iter 6 --method darts "
+UNTRAINED = (
+    "--overwrite --seed 3 --print_freq 9 --sync_bn --use_apex --resume --resume_or_start --dry_run --on_nan skip "
+    "--checkpoint_minutes 3 --accum_steps 2 --scale_lr --reference_batch 8 --batch_size 8 --short_sides 64 --flip "
+    "--long_side 99 --repeats 2 --pictures 3 --backbone_checkpoint x --epochs 3 --lr 0.1 --warmup_steps 3 "
+    "--warmup_lr 0.01 --momentum 0.8 --weight_decay 0.1 --grad_clip 3 --aux_weight 0.1 --ohem_threshold 0.5 "
+    "--ohem_share 4 --bn_momentum 0.1"
+)
 IDLE = {  # program, flags: those which have no effect (None: an error says so)
     ("test", "--overwrite --seed 3 --print_freq 9 --use_aa --train_dir x --sync_bn --use_apex"): "overwrite seed "
     "print_freq use_aa train_dir sync_bn use_apex",
@@ -329,6 +336,13 @@ IDLE = {  # program, flags: those which have no effect (None: an error says so)
     ("test", "--tf32"): "tf32",
     ("search", "--search_iter 6 --process_timeout 5"): "process_timeout",
     ("search", "--search_iter 6 --cuda_graphs"): "cuda_graphs",
+    ("segment", "--eval_only " + UNTRAINED): " ".join(re.findall(r"--(\w+)", UNTRAINED)),
+    ("segment", "--predict a.png --test_batch_size 2 --test_long_side 9 --check_masks --pixel_range 0 9"):
+        "test_batch_size test_long_side check_masks pixel_range",
+    ("segment", "--eval_only --test_long_side 64 --window 64 64 --weights_key ema"): "",
+    ("segment", "--predict_dir x --weights_key ema"): "predict_dir weights_key",
+    ("segment", UNTRAINED.replace("--sync_bn --use_apex --resume --resume_or_start ", "").replace("--overwrite ", "")):
+        "",
     ("retrain", "--resume --overwrite"): "overwrite",
     ("retrain", "--resume_or_start --overwrite"): "overwrite",
     ("retrain", "--overwrite"): "",
@@ -396,7 +410,7 @@ def test_the_scripts_carry_no_flag_without_effect(tmp_path, script):
 def test_every_flag_is_read_somewhere():
     files = (ROOT / "CyDAS").rglob("*.py")
     code = "\n".join(p.read_text() for p in files if p.parent.name != "config" and p.name != "effects.py")
-    own = (ROOT / "CyDAS/config/programs.py").read_text().split("self.")
+    own = "\n".join(p.read_text() for p in (ROOT / "CyDAS/config").glob("*.py")).split("self.")
     read = set(re.findall(r"""\b(?:config|self\.config|c)\.(\w+)|["'](\w+)["']""", code))
     names = {name for pair in read for name in pair} | {re.match(r"\w+", part)[0] for part in own[1:]}
     flags = {item.name for kind in KINDS.values() for item in fields(kind)}

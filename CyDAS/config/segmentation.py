@@ -76,6 +76,10 @@ class SegmentConfig(BackboneFlags, TrainingFlags, RunFlags):
         at_least=1,
     )  # fmt: skip
     flip: bool = flag(True, "mirror every other training image")
+    repeats: int = flag(
+        1, "how often an epoch has every training image: there is a test after each, which few images make dear",
+        at_least=1,
+    )  # fmt: skip
     # test
     test_batch_size: int = flag(1, "images per step of a test; smaller ones are padded to the largest", at_least=1)
     test_long_side: int | None = flag(

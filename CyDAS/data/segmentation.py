@@ -110,9 +110,9 @@ class SegmentationData(DataSet):
         return FileBatches(self.parts["train"], indices, steps, **self._train_options, stream=stream)
 
     def test_batches(self) -> Batches:
-        test = self.parts["test"]
+        test, config = self.parts["test"], self._config
         self.notes = list(dict.fromkeys([*self.notes, *check_test_range(test, self.pixel_range)]))
-        options = self._test_options | {"batch_size": self._config.test_batch_size}
+        options = self._test_options | {"batch_size": config.test_batch_size}
         return FileBatches(test, range(len(test)), self.test_steps, **options)
 
     @property
