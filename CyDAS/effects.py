@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from CyDAS.config import IN_MEMORY, DetectConfig, EvaluationConfig, TrainingFlags
+from CyDAS.config import IN_MEMORY, DetectConfig, EvaluationConfig, SegmentConfig, TrainingFlags
 from CyDAS.utils.distributed import Process
 from CyDAS.utils.errors import CydasError
 
@@ -29,29 +29,11 @@ RULES = (
         "in a test, which trains nothing, draws nothing at random and writes no run",
     ),
     Rule(
-        _flags(
-            "overwrite resume seed print_freq sync_bn use_apex checkpoint_minutes on_nan accum_steps scale_lr "
-            "reference_batch resume_or_start dry_run backbone_checkpoint train_json train_dir batch_size epochs lr "
-            "lr_epochs warmup_steps momentum weight_decay grad_clip pictures"
-        ),
-        lambda c, p: not getattr(c, "is_training", True),
-        "with --eval_only and --predict, which train nothing",
-    ),
-    Rule(
         _flags("data_dir test_json test_dir workers max_bad_images"),
         lambda c, p: isinstance(c, DetectConfig) and bool(c.predict),
         "with --predict, which reads the images that it names",
     ),
-    Rule(
-        _flags("predict_dir show_score"),
-        lambda c, p: c.eval_only,
-        "with --eval_only, which draws nothing",
-    ),
-    Rule(
-        _flags("predict_dir weights_key"),
-        lambda c, p: getattr(c, "is_training", False),
-        "in a training",
-    ),
+    Rule(_flags("show_score"), lambda c, p: c.eval_only, "with --eval_only, which draws nothing"),
     Rule(
         _flags("data_dir"),
         lambda c, p: isinstance(c, DetectConfig) and all((c.train_json, c.train_dir, c.test_json, c.test_dir)),
@@ -108,13 +90,14 @@ RULES = (
     Rule(
         _flags(
             "overwrite seed print_freq sync_bn use_apex resume resume_or_start dry_run checkpoint_minutes on_nan "
-            "accum_steps scale_lr reference_batch batch_size short_sides long_side flip repeats pictures "
-            "backbone_checkpoint epochs lr warmup_steps warmup_lr momentum weight_decay grad_clip aux_weight "
-            "ohem_threshold ohem_share bn_momentum"
+            "accum_steps scale_lr reference_batch batch_size short_sides flip repeats pictures backbone_checkpoint "
+            "epochs lr lr_epochs warmup_steps warmup_lr momentum weight_decay grad_clip aux_weight ohem_threshold "
+            "ohem_share bn_momentum train_json train_dir"
         ),
         lambda c, p: not getattr(c, "is_training", True),
         "without a training",
     ),
+    Rule(_flags("long_side"), lambda c, p: isinstance(c, SegmentConfig) and not c.is_training, "without a training"),
     Rule(
         _flags("test_batch_size test_long_side check_masks pixel_range"),
         lambda c, p: bool(getattr(c, "predict", None)),
