@@ -88,7 +88,7 @@ def use_detector(config: DetectConfig, given: set[str], process: Process) -> Non
     precision = Precision(process.device, config.use_amp, config.amp_dtype)
     if config.predict and process.is_main:
         (classes, category_ids), folder = detector.names(), config.predict_dir or folder_of(config) / "predictions"
-        finder = Finder(network, precision, classes, (config.short_side, config.long_side), config.show_score)
+        finder = Finder(network, precision, classes, detector.steps(config), config.show_score)
         predict(finder, find_images(config.predict), folder, category_ids)
         lines.append(f"written: {folder}")
     elif config.eval_only:

@@ -207,7 +207,7 @@ def test_boxes_move_with_their_image(folder):
 
 
 def test_batches_are_of_wide_or_of_tall_images_and_every_image_comes_once(folder):
-    scenes = Scenes(Annotations(*write_part(folder, "train", SCENES * 4)).scenes)
+    scenes = Scenes(Annotations(*write_part(folder, "train", SCENES * 4)))
     wide = [scene.width > scene.height for scene in scenes.scenes]
     for ranks in (1, 2):
         orders = []
@@ -248,3 +248,17 @@ def test_tests_see_every_image_alone_and_as_it_is(folder):
     mean, std = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     stored = torch.from_numpy(np.asarray(Image.open(folder / "test/1.png")).copy()).permute(2, 0, 1) / 255
     torch.testing.assert_close(images[0, :, :48, :64] * std + mean, stored)
+
+
+def test_deep_images_keep_their_levels_and_one_range(folder):
+    for number, level in ((1, 4000), (2, 1000)):
+        size = Image.open(folder / f"train/{number}.png").size
+        Image.fromarray(np.full(size[::-1], level, np.uint16)).save(folder / f"train/{number}.png")
+    data = load_scenes(config(folder), ONE)
+    assert data.pixel_range == (0.0, 4095.0) and data.record()["pixel_range"] == [0.0, 4095.0]
+    assert "2 of 6 training images have more than 8 bits" in data.report("train")[-1]
+    seen = {}
+    for images, targets in data.train_batches(range(6)).epoch():
+        seen |= {target["id"]: image[0, 4, 4].item() for image, target in zip(images, targets, strict=True)}
+    assert [seen[number] * 0.229 + 0.485 for number in (1, 2)] == pytest.approx([4000 / 4095, 1000 / 4095], abs=1e-5)
+    assert load_scenes(config(folder, pixel_range=[0.0, 8000.0]), ONE).pixel_range == (0.0, 8000.0)

@@ -45,6 +45,11 @@ class DetectConfig(BackboneFlags, TrainingFlags, RunFlags):
     test_dir: Path | None = flag(None, "folder of their images (default: that in DATA_DIR)")
     short_side: int = flag(800, "most pixels of an image's shorter side, to which it is resized", at_least=1)
     long_side: int = flag(1333, "most pixels of its longer side", at_least=1)
+    pixel_range: list[float] | None = flag(
+        None,
+        "numbers for black and white in images of more than 8 bits that do not say it, as LOW HIGH (default: 0 and the "
+        "least of 255, 1023, 4095, 16383, 65535 that the training images keep to; for fractions, of 1 and 255)",
+    )
     flip: bool = flag(True, "mirror half of the training images")
     batch_size: int = flag(2, "images per step and process", at_least=1)
     # network

@@ -38,18 +38,17 @@ def padded(size: Size) -> Size:
 class PrepareScene:
     """From a picture and its scene to a normalised image [3, h, w] and its target.
 
-    ``short``, ``long``: the most pixels of the shorter and of the longer side. With ``flip`` half of the images are
+    ``sides``: the most pixels of the shorter and of the longer one. With ``flip`` half of the images are
     mirrored. A target has of the resized image ``boxes`` [M, 4], ``labels`` int64 [M], ``size`` and ``padded``, and of
     the stored one ``original``, its height and width, ``id`` and ``objects``. Its boxes are those that something can be
     learned from: no crowds, and at least a pixel wide and high within the image. Raises :class:`CydasError` for a
     picture of another size than the annotations say.
     """
 
-    def __init__(self, short: int, long: int, flip: bool):
-        self.short = short
-        self.long = long
+    def __init__(self, to_unit: ToUnit, sides: tuple[int, int], flip: bool = False):
+        self.to_unit = to_unit
+        self.sides = sides
         self.flip = RandomHorizontalFlip() if flip else None
-        self.to_unit = ToUnit(None)
 
     def __call__(self, sample: tuple[Picture, Scene]) -> tuple[Tensor, dict[str, Any]]:
         picture, scene = sample
@@ -60,7 +59,7 @@ class PrepareScene:
                     f"it has {image.shape[2]} x {image.shape[1]} pixels, its annotations say {scene.width} x "
                     f"{scene.height}"
                 )
-            size = resized((scene.height, scene.width), self.short, self.long)
+            size = resized((scene.height, scene.width), *self.sides)
             boxes, labels = learnable(scene)
             image, boxes = (functional.resize(part, list(size), antialias=True) for part in (image, boxes))
             if self.flip:

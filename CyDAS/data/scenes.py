@@ -13,15 +13,17 @@ from CyDAS.data.coco import Annotations, Scene
 from CyDAS.data.dataset import DataSet, check_alike, loader_options
 from CyDAS.data.images import Picture, decode, read_bytes
 from CyDAS.data.loaders import BadImages, Batches, FileBatches
+from CyDAS.data.pixel_range import ToUnit, check_test_range, choose_range
 from CyDAS.utils.distributed import Process, alike
 from CyDAS.utils.errors import CydasError
 
 
 class Scenes(Dataset):
-    """((picture, scene), its id) of an index; whoever wants the image must take what it makes of a damaged file."""
+    """The images of a part: ``dataset[index]`` is ((picture, scene), its id)."""
 
-    def __init__(self, scenes: Sequence[Scene]):
-        self.scenes = scenes
+    def __init__(self, annotations: Annotations):
+        self.root = str(annotations.folder)
+        self.scenes = scenes = annotations.scenes
         self.samples = [(scene.path, scene.id) for scene in scenes]
 
     def __getitem__(self, index: int) -> tuple[tuple[Picture, Scene], int]:
@@ -61,7 +63,7 @@ class ImagesWithBoxes(DataSet):
 
     def __init__(self, config: DetectConfig, process: Process, with_training: bool, recorded: dict[str, Any]):
         self.image_size = config.short_side
-        self.sides, self._flip = (config.short_side, config.long_side), config.flip
+        self._sides, self._flip = (config.short_side, config.long_side), config.flip
         self._train = Annotations(*config.annotations("train")) if with_training else None
         self._test = Annotations(*config.annotations("test"))
         if self._train:
@@ -72,6 +74,8 @@ class ImagesWithBoxes(DataSet):
             known = recorded or {"classes": self._test.classes, "category_ids": self._test.category_ids}
             self.classes, self.category_ids = known["classes"], known["category_ids"]
         self._test.adopt(self.classes)
+        training = Scenes(self._train) if self._train else None
+        self.pixel_range, self.notes = choose_range(config.pixel_range, recorded.get("pixel_range"), training)
         self._train_options, self._test_options = loader_options(
             config, process, workers=config.workers, bad_images=BadImages(config.max_bad_images)
         )
@@ -86,16 +90,23 @@ class ImagesWithBoxes(DataSet):
         return self._test.scenes
 
     def train_batches(self, indices: Sequence[int], *, stream: int = 0) -> Batches:
-        prepare = PrepareScene(*self.sides, self._flip)
-        return SceneBatches(Scenes(self._train.scenes), indices, prepare, **self._train_options, stream=stream)
+        prepare = PrepareScene(ToUnit(self.pixel_range), self._sides, self._flip)
+        return SceneBatches(Scenes(self._train), indices, prepare, **self._train_options, stream=stream)
 
     def test_batches(self) -> Batches:
-        prepare = PrepareScene(*self.sides, flip=False)
-        scenes = Scenes(self._test.scenes)
-        return SceneBatches(scenes, range(len(scenes)), prepare, **self._test_options)
+        scenes = Scenes(self._test)
+        self.notes = list(dict.fromkeys([*self.notes, *check_test_range(scenes, self.pixel_range)]))
+        return SceneBatches(scenes, range(len(scenes)), self.test_steps, **self._test_options)
+
+    @property
+    def test_steps(self) -> PrepareScene:
+        return PrepareScene(ToUnit(self.pixel_range), self._sides)
 
     def record(self) -> dict[str, Any]:
-        record: dict[str, Any] = {"classes": self.classes, "category_ids": self.category_ids}
+        pixel_range = list(self.pixel_range) if self.pixel_range else None
+        record: dict[str, Any] = {
+            "classes": self.classes, "category_ids": self.category_ids, "pixel_range": pixel_range
+        }  # fmt: skip
         for part in ("train", "test"):
             scenes = self._part(part).scenes
             record[f"{part}_images"] = len(scenes)
@@ -117,7 +128,7 @@ class ImagesWithBoxes(DataSet):
                 f"{len(self.classes)} classes; {crowds} boxes are crowds, {empty} images have none"
             )
             lines += [f"{annotations.path}: {n} boxes {why} are left out" for why, n in annotations.left_out.items()]
-        return lines
+        return [*lines, *self.notes]
 
     def place(self, part: str) -> str:
         return str(self._part(part).path)

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from CyDAS.config import DetectConfig
-from CyDAS.data.boxes import padded
+from CyDAS.data.boxes import PrepareScene, padded
 from CyDAS.data.classes import recorded_data
+from CyDAS.data.pixel_range import ToUnit, choose_range
 from CyDAS.models.detection.anchors import PER_PLACE
 from CyDAS.models.detection.published import OF_CLASSES, OF_WIDTH, renamed, without_head
 from CyDAS.models.detection.retinanet import RetinaNet
@@ -29,6 +30,11 @@ class Detector(NamedTuple):
     path: Path
     recorded: dict[str, Any] | None  #: the record of the data that it was trained on
     notes: list[str]  #: for the person who asks
+
+    def steps(self, config: DetectConfig) -> PrepareScene:
+        """What is done to an image: deep ones have the range of the training's, unless the flags say another."""
+        white, _ = choose_range(config.pixel_range, (self.recorded or {}).get("pixel_range"), None)
+        return PrepareScene(ToUnit(white), (config.short_side, config.long_side))
 
     def names(self) -> tuple[list[str], list[int]]:
         """Names and category ids of its classes: their numbers where the checkpoint names none."""

@@ -12,7 +12,6 @@ from torchvision.transforms.v2 import functional
 from CyDAS.data.boxes import PrepareScene, collate
 from CyDAS.data.coco import Scene
 from CyDAS.data.images import Picture, blaming, decode, read_bytes
-from CyDAS.data.pixel_range import ToUnit
 from CyDAS.data.scenes import ImagesWithBoxes
 from CyDAS.engine.optim import Precision
 from CyDAS.engine.pictures import TIMES, write_png
@@ -33,7 +32,7 @@ class Finder(NamedTuple):
     network: nn.Module
     precision: Precision
     classes: Sequence[str]
-    sides: tuple[int, int]  #: most pixels of an image's shorter and longer side
+    steps: PrepareScene
     score: float  #: the least of a detection that is kept
 
     @torch.no_grad()
@@ -42,8 +41,7 @@ class Finder(NamedTuple):
 
         Raises :class:`CydasError` where the picture cannot be resized, or is not what the scene says.
         """
-        sample = PrepareScene(*self.sides, flip=False)((picture, scene))
-        images, targets = collate([(sample, scene.id)])
+        images, targets = collate([(self.steps((picture, scene)), scene.id)])
         self.network.eval()
         with self.precision.autocast():
             output = self.network(images.to(self.precision.device))
@@ -53,13 +51,13 @@ class Finder(NamedTuple):
 
     def draw(self, picture: Picture, found: Detections) -> np.ndarray:
         """The picture, uint8 [H, W, 3], with what was found in it."""
-        return draw_boxes(pixels_of(picture), found.boxes, found.labels.tolist(), self.classes, found.scores.tolist())
+        pixels = self.pixels_of(picture)
+        return draw_boxes(pixels, found.boxes, found.labels.tolist(), self.classes, found.scores.tolist())
 
-
-def pixels_of(picture: Picture) -> Tensor:
-    """uint8 [3, H, W]."""
-    with blaming(picture.name):
-        return functional.to_dtype(functional.to_image(ToUnit(None)(picture)), torch.uint8, scale=True)
+    def pixels_of(self, picture: Picture) -> Tensor:
+        """uint8 [3, H, W]. Raises :class:`CydasError` for a picture whose black and white nobody says."""
+        with blaming(picture.name):
+            return functional.to_dtype(functional.to_image(self.steps.to_unit(picture)), torch.uint8, scale=True)
 
 
 class Gallery:
@@ -79,19 +77,19 @@ class Gallery:
         epochs = training.extent.epochs
         if training.epoch % -(-epochs // TIMES) and training.epoch < epochs:
             return
-        finder = Finder(training.network, training.precision, self.data.classes, self.data.sides, self.score)
+        finder = Finder(training.network, training.precision, self.data.classes, self.data.test_steps, self.score)
         for scene in self.scenes:
             picture = open_picture(scene.path)
             found = finder.find(picture, scene)
-            both = side_by_side([self._truth(picture, scene), finder.draw(picture, found)])
+            both = side_by_side([self._truth(finder.pixels_of(picture), scene), finder.draw(picture, found)])
             name = Path(scene.path).stem
             write_png(self.folder / f"{name}_epoch_{training.epoch:03d}.png", both)
             log.picture(f"found/{name}", both, training.epoch)
 
-    def _truth(self, picture: Picture, scene: Scene) -> np.ndarray:
+    def _truth(self, pixels: Tensor, scene: Scene) -> np.ndarray:
         boxes = torch.tensor([thing.box for thing in scene.objects]).reshape(-1, 4)
         labels = [thing.label for thing in scene.objects]
-        return draw_boxes(pixels_of(picture), boxes, labels, self.data.classes)
+        return draw_boxes(pixels, boxes, labels, self.data.classes)
 
 
 def open_picture(path: str) -> Picture:
@@ -111,7 +109,7 @@ def predict(finder: Finder, files: Sequence[tuple[Path, str]], folder: Path, cat
     for file, name in files:
         try:
             picture = open_picture(str(file))
-            height, width = pixels_of(picture).shape[1:]
+            height, width = finder.pixels_of(picture).shape[1:]
             found = finder.find(picture, Scene(0, str(file), height, width, ()))
         except CydasError as error:
             problems.append(str(error))
