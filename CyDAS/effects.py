@@ -99,7 +99,7 @@ RULES = (
     ),
     Rule(_flags("long_side"), lambda c, p: isinstance(c, SegmentConfig) and not c.is_training, "without a training"),
     Rule(
-        _flags("test_batch_size test_long_side check_masks pixel_range"),
+        _flags("test_part test_batch_size test_long_side check_masks pixel_range"),
         lambda c, p: bool(getattr(c, "predict", None)),
         "with --predict, which needs no masks",
     ),

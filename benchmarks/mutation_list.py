@@ -35,6 +35,13 @@ CHAIN_ARCHITECTURE, CHAIN_NETWORK, CHAIN_SUPERNET, CHAIN_ALPHAS, CHAIN_CHOICE, C
     f"CyDAS/models/chain/{name}.py"
     for name in ("architecture", "network", "supernet", "alphas", "choice", "cost_constraint")
 )
+SEGMENTATION, SEGMENT_LAYERS = "CyDAS/tasks/segmentation.py", "CyDAS/models/segmentation/layers.py"
+MASK_STEPS, MASKS = "CyDAS/data/mask_steps.py", "CyDAS/data/masks.py"
+SEGMENTS, MASKED, SEGMENT_REFERENCE = (
+    f"tests/test_{name}.py" for name in ("segmentation", "segmentation_data", "segmentation_equivalence")
+)
+VOIDS = "test_void_pixels_count_nowhere"
+IOUS = "test_iou_is_intersection_over_union_of_every_class_over_all_images"
 CHAIN_FOUND, CHAIN_SEARCH = "tests/test_chain_networks.py", "tests/test_chain_search.py"
 CHAIN_REFERENCE = "tests/test_equivalence.py::test_chain_training tests/test_equivalence.py::test_chain_features"
 CHAIN_SIZES = f"{CHAIN_FOUND}::test_every_network_has_the_reference_size"
@@ -359,5 +366,27 @@ MUTATIONS = [
              f"{CHAIN_SEARCH}::test_within_a_window_the_most_probable_architecture_is_found"),
     Mutation("the cost's multiplier does not adapt", CHAIN_COST, "self.multiplier += self.rate", "self.multiplier += 0",
              f"{CHAIN_SEARCH}::test_the_cost_comes_to_the_target_whatever_the_loss_pulls_at"),
+    # -- segmentation
+    Mutation("void pixels are in the loss", SEGMENTATION, "kept = valid & (", "kept = (", f"{SEGMENTS}::{VOIDS}"),
+    Mutation("easy pixels stay in the loss", SEGMENTATION, "t = torch.full_like(probabilities[0], threshold)",
+             "t = torch.full_like(probabilities[0], 1.0)", f"{SEGMENT_REFERENCE}::test_hard_example_loss"),
+    Mutation("too few pixels are kept", SEGMENTATION, "t = torch.maximum(t, smallest)", "t = t",
+             f"{SEGMENT_REFERENCE}::test_hard_example_loss"),
+    Mutation("auxiliary heads count in full", SEGMENTATION, "(self.aux_weight for _", "(1.0 for _",
+             f"{SEGMENT_REFERENCE}::test_decoder"),
+    Mutation("the union lacks what was missed", SEGMENTATION, "counts.sum(dim=0) + counts.sum(dim=1)",
+             "2 * counts.sum(dim=0)", f"{SEGMENTS}::{IOUS}"),
+    Mutation("each process measures its own share", SEGMENTATION, "all_sum(self._confusion)", "self._confusion",
+             f"{SEGMENTS}::test_the_measure_is_of_all_processes"),
+    Mutation("scores of attention are scaled", SEGMENT_LAYERS, ", scale=1.0)", ")",
+             f"{SEGMENT_REFERENCE}::test_decoder"),
+    Mutation("masks are not mirrored", MASK_STEPS, "functional.horizontal_flip(mask)", "mask",
+             f"{MASKED}::test_masks_move_with_their_images"),
+    Mutation("what a crop does not reach is class 0", MASK_STEPS, "self.crop_size, VOID)", "self.crop_size, 0)",
+             f"{MASKED}::test_masks_move_with_their_images"),
+    Mutation("undeclared ids pass", MASKS, "if classes.min() == _UNKNOWN:", "if False:",
+             f"{MASKED}::test_what_is_wrong_is_named_with_its_file_before_the_training"),
+    Mutation("masks of another size pass", "CyDAS/data/masked_images.py", "if size and classes.shape != size:",
+             "if False:", f"{MASKED}::test_what_is_wrong_is_named_with_its_file_before_the_training"),
 ]
 # fmt: on

@@ -338,8 +338,8 @@ IDLE = {  # program, flags: those which have no effect (None: an error says so)
     ("search", "--search_iter 6 --process_timeout 5"): "process_timeout",
     ("search", "--search_iter 6 --cuda_graphs"): "cuda_graphs",
     ("segment", "--eval_only " + UNTRAINED): " ".join(re.findall(r"--(\w+)", UNTRAINED)),
-    ("segment", "--predict a.png --test_batch_size 2 --test_long_side 9 --check_masks --pixel_range 0 9"):
-        "test_batch_size test_long_side check_masks pixel_range",
+    ("segment", "--predict a --test_part val --test_batch_size 2 --test_long_side 9 --check_masks --pixel_range 0 9"):
+        "test_part test_batch_size test_long_side check_masks pixel_range",
     ("segment", "--eval_only --test_long_side 64 --window 64 64 --weights_key ema"): "",
     ("segment", "--predict_dir x --weights_key ema"): "predict_dir weights_key",
     ("detect", "--eval_only --train_json x --train_dir y --lr_epochs 3 --lr 1"): "train_json train_dir lr_epochs lr",

@@ -11,8 +11,11 @@ import torch.nn.functional as F
 from conftest import ROOT
 from masked_images import NAMES, SMALL, draw, make_folder, save, small_flags
 from PIL import Image
+from test_reliability import same
 
 import CyDAS.engine.training as loop
+import CyDAS.segment
+import CyDAS.segmenting
 from CyDAS.config import SegmentConfig
 from CyDAS.engine.optim import poly_schedule, update
 from CyDAS.models.chain.architecture import parse_architecture
@@ -215,16 +218,6 @@ def trained(tmp_path_factory):
     return tmp, root, flags
 
 
-def same(a, b):
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a if k not in ("about", "config"))
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(same, a, b))
-    return a == b or (a != a and b != b)
-
-
 def test_a_training_leaves_weights_figures_and_pictures(trained):
     run = trained[0] / "segment" / "whole"
     result = json.loads((run / "result.json").read_text())
@@ -239,6 +232,29 @@ def test_a_training_leaves_weights_figures_and_pictures(trained):
     assert (run / "pictures" / "legend.png").exists() and any((run / "tensorboard").iterdir())
     log = (run / "segment.log").read_text()
     assert "epoch 2/2: test mIoU" in log and "random weights" in log and "train pixels: red" in log
+
+
+def test_every_flag_of_the_training_reaches_it(trained, tmp_path, monkeypatch):
+    tmp, _, flags = trained
+    seen = []
+    monkeypatch.setattr(CyDAS.segment, "estimate_training", lambda *a: seen.append(a) or [])
+    monkeypatch.setattr(CyDAS.segmenting, "count_macs", lambda *a: 0)
+    more = (
+        "--aux_weight 0.4 --ohem_threshold 0.6 --ohem_share 8 --momentum 0.8 --weight_decay 0.01 --epochs 3 "
+        "--repeats 4 --warmup_steps 5 --warmup_lr 1e-4 --grad_clip 2 --accum_steps 2 --window 64 96 --on_nan skip "
+        "--print_freq 7"
+    )
+    main([*flags, *more.split(), "--output_dir", str(tmp_path), "--dry_run"])
+    ((training, train, _),) = seen
+    task, (group,) = training.task, training.optimiser.param_groups
+    assert (task.aux_weight, task.threshold, task.kept_share, task.n_classes) == (0.4, 0.6, 8, 3)
+    assert (group["momentum"], group["weight_decay"], group["nesterov"]) == (0.8, 0.01, False)
+    assert len(group["params"]) == len(list(training.network.parameters()))
+    assert len(train) == 6 * 4 / (2 * 2)  # images, repeats; batch size, accumulation
+    assert training.schedule(0) == 1e-4 and training.schedule(5) == 0.02
+    assert training.schedule(17) == pytest.approx(0.02 * (1 - 12 / 13) ** 0.9)
+    assert training.extent[:4] == (3, 2, 2.0, 7) and training.guard.skips and training.network.window == (64, 96)
+    assert {m.momentum for m in training.network.modules() if isinstance(m, torch.nn.BatchNorm2d)} == {0.1}
 
 
 @pytest.mark.parametrize("step", [1, 4])
@@ -279,8 +295,25 @@ def test_a_test_says_what_the_training_said(trained, capsys):
     output = capsys.readouterr().out
     assert f"mIoU {last['miou']:.2f} %  pixel accuracy {last['accuracy']:.2f} %  on 2 test images" in output
     assert "red " in output and "blue" in output
+    main(["--eval_only", "--test_part", "train", "--name", "whole", "--output_dir", str(tmp), "--workers", "0"])
+    assert "on 6 test images" in capsys.readouterr().out
     with pytest.raises(CydasError, match="--decoder_width is 1.0 there, 2.0 was given"):
         main(["--eval_only", "--name", "whole", "--output_dir", str(tmp), "--decoder_width", "2"])
+
+
+def test_a_bare_state_dict_of_the_published_layout_is_tested_by_its_flags(trained, tmp_path, capsys):
+    """With the ImageNet head that the published backbones carry along, and behind a wrapper's name."""
+    tmp, root, _ = trained
+    content = load_checkpoint(tmp / "segment/whole/last.pth.tar")
+    last = json.loads((tmp / "segment/whole/result.json").read_text())["last"]
+    head = {"backbone.conv_head.weight": torch.zeros(8, 32, 1, 1), "backbone.classifier.bias": torch.zeros(1000)}
+    weights = {f"module.{name}": value for name, value in (content["model_main"] | head).items()}
+    torch.save({"state_dict": weights}, tmp_path / "published.pth")
+    flags = f"--backbone {tmp / 'small.json'} --c_last 32 --decoder_width 1 --data_dir {root} --workers 0 --eval_only"
+    main([*flags.split(), "--resume_name", str(tmp_path / "published.pth")])
+    assert f"mIoU {last['miou']:.2f} %" in capsys.readouterr().out
+    with pytest.raises(CydasError, match="published.pth is of another architecture"):
+        main([*flags.replace("width 1", "width 2").split(), "--resume_name", str(tmp_path / "published.pth")])
 
 
 def test_predictions_of_own_files_are_masks_of_their_ids_and_pictures(trained, tmp_path, capsys):

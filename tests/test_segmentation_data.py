@@ -178,6 +178,15 @@ def test_masks_that_were_not_looked_at_are_refused_when_their_turn_comes(tmp_pat
         epoch(data.train_batches(range(6)))
 
 
+def test_damaged_images_are_left_out_as_far_as_they_may_be(tmp_path):
+    root = make_folder(tmp_path)
+    (root / "train" / "images" / "3.png").write_bytes(b"no image")
+    with pytest.raises(CydasError, match="cannot read the image .*train/images/3.png.*--max_bad_images"):
+        epoch(load(root).train_batches(range(6)))
+    sizes = [len(images) for images, _ in epoch(load(root, "--max_bad_images", "1").train_batches(range(6)))]
+    assert sizes == [2, 2, 2]  # another one takes its place
+
+
 def test_a_bad_mask_in_one_process_ends_all(tmp_path):
     root = make_folder(tmp_path)
     spoil(root, "id")

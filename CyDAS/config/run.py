@@ -10,7 +10,7 @@ from CyDAS.utils.flags import flag
 class RunFlags:
     """Flags of a run, whatever it is for."""
 
-    name: str = flag("default", "name of the run; its files go to OUTPUT_DIR/search/NAME or OUTPUT_DIR/retrain/NAME")
+    name: str = flag("default", "name of the run; its files go to OUTPUT_DIR/search/NAME, OUTPUT_DIR/retrain/NAME, ...")
     output_dir: Path = flag(Path("experiments"), "folder of all runs")
     overwrite: bool = flag(False, "start anew in the folder of an earlier run of this name, deleting its files")
     resume: bool = flag(False, "go on from a checkpoint")

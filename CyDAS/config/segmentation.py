@@ -81,6 +81,7 @@ class SegmentConfig(BackboneFlags, TrainingFlags, RunFlags):
         at_least=1,
     )  # fmt: skip
     # test
+    test_part: str = flag("val", "images that a test is of: those for tests, or those for training", ("val", "train"))
     test_batch_size: int = flag(1, "images per step of a test; smaller ones are padded to the largest", at_least=1)
     test_long_side: int | None = flag(
         None, "test images AND masks whose longer side is resized to so many pixels (default: full resolution; "

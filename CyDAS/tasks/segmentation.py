@@ -89,8 +89,10 @@ def ohem_cross_entropy(logits: Tensor, targets: Tensor, min_kept: int, threshold
     ``min_kept``-th smallest one; with fewer than ``min_kept`` pixels that are not void, all of those count. 0 where all
     are void. ``logits``: [N, classes, H, W]; ``targets``: int64 [N, H, W].
     """
-    losses = F.cross_entropy(full_precision(logits), targets, ignore_index=VOID, reduction="none")
     valid = targets != VOID
+    # cross_entropy says the same, but has no deterministic kernel for images on GPUs
+    log_probabilities = F.log_softmax(full_precision(logits), dim=1)
+    losses = -log_probabilities.gather(1, targets.where(valid, 0)[:, None])[:, 0]
     with torch.no_grad():
         probabilities = torch.exp(-losses).where(valid, 1.0).flatten()
         t = torch.full_like(probabilities[0], threshold)

@@ -39,6 +39,8 @@ class PositionAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         query, key, value = (_tokens(conv(x)) for conv in (self.query_conv, self.key_conv, self.value_conv))
+        # Zeros change no score, and with one width for all PyTorch's kernels need no matrix of all pairs of pixels.
+        query, key = (F.pad(part, (0, value.shape[-1] - part.shape[-1])) for part in (query, key))
         attended = F.scaled_dot_product_attention(query, key, value, scale=1.0)
         return self.gamma * attended[:, 0].transpose(1, 2).reshape(x.shape) + x
 
