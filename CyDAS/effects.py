@@ -100,7 +100,7 @@ RULES = (
     Rule(_flags("long_side"), lambda c, p: isinstance(c, SegmentConfig) and not c.is_training, "without a training"),
     Rule(
         _flags("test_part test_batch_size test_long_side check_masks pixel_range"),
-        lambda c, p: bool(getattr(c, "predict", None)),
+        lambda c, p: isinstance(c, SegmentConfig) and bool(c.predict),
         "with --predict, which needs no masks",
     ),
     Rule(_flags("predict_dir"), lambda c, p: not c.predict, "without --predict"),

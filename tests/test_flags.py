@@ -347,7 +347,7 @@ IDLE = {  # program, flags: those which have no effect (None: an error says so)
     ("detect", "--eval_only --show_score 0.1 --predict_dir x"): "show_score predict_dir",
     ("detect", "--predict x --data_dir a --test_json b --test_dir c --workers 2 --max_bad_images 1"):
         "data_dir test_json test_dir workers max_bad_images",
-    ("detect", "--predict x --predict_dir y --show_score 0.1 --weights_key ema"): "",
+    ("detect", "--predict x --predict_dir y --show_score 0.1 --weights_key ema --pixel_range 0 9"): "",
     ("detect", "--data_dir a --train_json b --train_dir c --test_json d --test_dir e"): "data_dir",
     ("detect", "--data_dir a --train_json b --train_dir c"): "",
     ("segment", UNTRAINED.replace("--sync_bn --use_apex --resume --resume_or_start ", "").replace("--overwrite ", "")):
