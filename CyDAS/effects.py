@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from CyDAS.config import IN_MEMORY, EvaluationConfig, TrainingFlags
+from CyDAS.config import IN_MEMORY, DetectConfig, EvaluationConfig, SegmentConfig, TrainingFlags
 from CyDAS.utils.distributed import Process
 from CyDAS.utils.errors import CydasError
 
@@ -35,6 +35,17 @@ RULES = (
         "in a test, which trains nothing, draws nothing at random and writes no run",
     ),
     Rule(
+        _flags("data_dir test_json test_dir workers max_bad_images"),
+        lambda c, p: isinstance(c, DetectConfig) and bool(c.predict),
+        "with --predict, which reads the images that it names",
+    ),
+    Rule(_flags("show_score"), lambda c, p: c.eval_only, "with --eval_only, which draws nothing"),
+    Rule(
+        _flags("data_dir"),
+        lambda c, p: isinstance(c, DetectConfig) and all((c.train_json, c.train_dir, c.test_json, c.test_dir)),
+        "where all files and folders are named",
+    ),
+    Rule(
         _flags("train_dir test_dir"),
         lambda c, p: c.dataset in IN_MEMORY,
         "with --dataset {dataset}, which is not read from class folders: give --dataset folder, or leave it out",
@@ -43,7 +54,10 @@ RULES = (
     Rule(_flags("data_dir"), lambda c, p: c.dataset == "digits", "with --dataset digits, which needs no files"),
     Rule(
         _flags("data_dir"),
-        lambda c, p: bool(getattr(c, "test_dir", None) and (c.train_dir or isinstance(c, EvaluationConfig))),
+        lambda c, p: (
+            not isinstance(c, DetectConfig)
+            and bool(getattr(c, "test_dir", None) and (c.train_dir or isinstance(c, EvaluationConfig)))
+        ),
         "where all folders of images are named",
     ),
     Rule(
@@ -123,16 +137,17 @@ RULES = (
     Rule(
         _flags(
             "overwrite seed print_freq sync_bn use_apex resume resume_or_start dry_run checkpoint_minutes on_nan "
-            "accum_steps scale_lr reference_batch batch_size short_sides long_side flip repeats pictures "
-            "backbone_checkpoint epochs lr warmup_steps warmup_lr momentum weight_decay grad_clip ema_decay aux_weight "
-            "ohem_threshold ohem_share bn_momentum"
+            "accum_steps scale_lr reference_batch batch_size short_sides flip repeats pictures backbone_checkpoint "
+            "epochs lr lr_epochs warmup_steps warmup_lr momentum weight_decay grad_clip ema_decay aux_weight "
+            "ohem_threshold ohem_share bn_momentum train_json train_dir"
         ),
         lambda c, p: not getattr(c, "is_training", True),
         "without a training",
     ),
+    Rule(_flags("long_side"), lambda c, p: isinstance(c, SegmentConfig) and not c.is_training, "without a training"),
     Rule(
         _flags("test_part test_batch_size test_long_side check_masks pixel_range"),
-        lambda c, p: bool(getattr(c, "predict", None)),
+        lambda c, p: isinstance(c, SegmentConfig) and bool(c.predict),
         "with --predict, which needs no masks",
     ),
     Rule(_flags("predict_dir"), lambda c, p: not c.predict, "without --predict"),

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from CyDAS.config import FOLDER_PIXELS, IN_MEMORY, EvaluationConfig
-from CyDAS.engine.averaging import AVERAGED
 from CyDAS.spaces import SPACES, check_genotype, load_architecture
 from CyDAS.utils.errors import CydasError
-from CyDAS.utils.flags import flags_of_network, take_over
+from CyDAS.utils.flags import recall_network
 
 DATA = ("dataset", "data_dir", "test_dir", "image_size", "crop_pct", "test_interpolation")
 
@@ -26,11 +25,6 @@ DATA = ("dataset", "data_dir", "test_dir", "image_size", "crop_pct", "test_inter
 def is_ours(content: dict[str, Any]) -> bool:
     """Whether a checkpoint was written by CyDAS; other programs may have a ``config`` of their own."""
     return "genotype" in content and isinstance(content.get("config"), dict)
-
-
-def averaged_key(content: dict[str, Any]) -> str | None:
-    """Where a checkpoint of CyDAS has averaged weights, whose results its training reports; None where it has none."""
-    return AVERAGED if (is_ours(content) or "backbone" in content) and AVERAGED in content else None
 
 
 def recall(config: EvaluationConfig, given: set[str], saved: dict[str, Any], path: Path) -> list[str]:
@@ -45,15 +39,7 @@ def recall(config: EvaluationConfig, given: set[str], saved: dict[str, Any], pat
         void |= {"data_dir", "test_dir"}
     if "data_dir" in given:
         void |= {"test_dir"}
-    shape = flags_of_network(config)
-    take_over(config, saved, [name for name in (*DATA, *shape) if name not in void], f"checkpoint {path}")
-    for name in shape:
-        value = getattr(config, name)
-        if name in given - config.foreign() and saved.get(name, value) != value:
-            raise CydasError(
-                f"checkpoint {path} is of another architecture or size: --{name} is {saved[name]} there, {value} was "
-                "given: leave the flag out"
-            )
+    recall_network(config, given, saved, [name for name in DATA if name not in void], f"checkpoint {path}")
     trained_on = saved.get("dataset")
     if {trained_on, config.dataset} & set(IN_MEMORY) and trained_on != config.dataset:
         return [

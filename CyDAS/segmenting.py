@@ -1,12 +1,11 @@
 """What ``segment.py`` is made of: its network, and what it does with a checkpoint instead of training."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 from CyDAS.config import SegmentConfig
 from CyDAS.data.classes import recorded_data
-from CyDAS.data.contents import IMAGE_EXTENSIONS, extension, is_hidden
+from CyDAS.data.given import find_images
 from CyDAS.data.mask_steps import Padded
 from CyDAS.data.masks import Ids
 from CyDAS.data.pixel_range import ToUnit
@@ -16,10 +15,9 @@ from CyDAS.engine.optim import Precision
 from CyDAS.engine.pictures import Predictor, write_png
 from CyDAS.models.segmentation.decoder import initialise
 from CyDAS.models.segmentation.segmenter import LEAST, MULTIPLE, Segmenter
-from CyDAS.remembered import averaged_key
 from CyDAS.runs.checkpoint import load_checkpoint, refusing
 from CyDAS.runs.resume import find_file
-from CyDAS.runs.weights import Found, find_weights, load_weights
+from CyDAS.runs.weights import Found, averaged_key, find_weights, load_weights
 from CyDAS.spaces.backbones import build_backbone, open_backbone
 from CyDAS.tasks.segmentation import Segmentation, table
 from CyDAS.utils.distributed import Process, gather, place
@@ -148,25 +146,3 @@ def _ids(config: SegmentConfig, process: Process, recorded: dict[str, Any] | Non
         with refusing(f"checkpoint {path} does not say which ids its classes have"):
             return Ids(recorded["classes"], recorded["ids"], [], f"checkpoint {path}")
     return SegmentationData(config, process, False, {}, PAD).ids
-
-
-def find_images(paths: list[Path]) -> list[tuple[Path, str]]:
-    """Image files, those of folders in the order of their names, and what predictions of each are called.
-
-    Raises :class:`CydasError` for a path that is not there, and for two files whose predictions would have one name.
-    """
-    found: dict[str, Path] = {}
-    for path in paths:
-        files = sorted(path.rglob("*")) if path.is_dir() else [path]
-        if not path.exists():
-            raise CydasError(f"--predict: there is no {path}")
-        for file in files:
-            if path.is_dir() and (is_hidden(file.name) or extension(file.name) not in IMAGE_EXTENSIONS):
-                continue
-            inner = file.relative_to(path) if path.is_dir() else Path(file.name)
-            name = str(inner.with_suffix("")).replace(os.sep, "__")
-            if found.setdefault(name, file) != file:
-                raise CydasError(f"--predict: {found[name]} and {file} would be written to the same {name}_mask.png")
-    if not found:
-        raise CydasError(f"--predict: there are no images in {few([str(path) for path in paths])}")
-    return [(file, name) for name, file in found.items()]

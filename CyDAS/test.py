@@ -19,11 +19,11 @@ from CyDAS.data.classes import check_outputs, recorded_data
 from CyDAS.effects import idle_flags
 from CyDAS.engine.evaluation import evaluate, make_fast
 from CyDAS.engine.optim import Precision
-from CyDAS.remembered import averaged_key, find_architecture, is_ours, recall, tested_on
+from CyDAS.remembered import find_architecture, is_ours, recall, tested_on
 from CyDAS.runs.checkpoint import load_checkpoint
 from CyDAS.runs.resume import find_file
 from CyDAS.runs.start import started
-from CyDAS.runs.weights import Found, find_weights, load_weights
+from CyDAS.runs.weights import Found, averaged_key, find_weights, load_weights
 from CyDAS.spaces import make_space
 from CyDAS.tasks.classification import Classification
 from CyDAS.utils.distributed import Process, place

@@ -46,6 +46,10 @@ SEGMENTS, MASKED, SEGMENT_REFERENCE = (
 )
 VOIDS = "test_void_pixels_count_nowhere"
 IOUS = "test_iou_is_intersection_over_union_of_every_class_over_all_images"
+DETECT_MODELS, DETECTION = "CyDAS/models/detection", "CyDAS/tasks/detection.py"
+DETECTS, SCENES, DETECT_REFERENCE = (
+    f"tests/test_{name}.py" for name in ("detection", "detection_data", "equivalence_detection")
+)
 CHAIN_FOUND, CHAIN_SEARCH = "tests/test_chain_networks.py", "tests/test_chain_search.py"
 CHAIN_REFERENCE = "tests/test_equivalence.py::test_chain_training tests/test_equivalence.py::test_chain_features"
 CHAIN_SIZES = f"{CHAIN_FOUND}::test_every_network_has_the_reference_size"
@@ -408,5 +412,39 @@ MUTATIONS = [
              f"{MASKED}::test_what_is_wrong_is_named_with_its_file_before_the_training"),
     Mutation("masks of another size pass", "CyDAS/data/masked_images.py", "if size and classes.shape != size:",
              "if False:", f"{MASKED}::test_what_is_wrong_is_named_with_its_file_before_the_training"),
+    # -- detection
+    Mutation("anchors lie around corners", f"{DETECT_MODELS}/anchors.py", "anchors + stride / 2 for", "anchors for",
+             f"{DETECT_REFERENCE}::test_anchors"),
+    Mutation("the first of two boxes keeps an anchor", f"{DETECT_MODELS}/assignment.py", "(best * number).max(dim=0)",
+             "(best * number.flip(0)).max(dim=0)", f"{DETECT_REFERENCE}::test_assignment"),
+    Mutation("anchors in padding count", f"{DETECT_MODELS}/assignment.py", "torch.where(inside, NOTHING, IGNORED)",
+             "torch.where(inside, NOTHING, NOTHING)", f"{DETECT_REFERENCE}::test_targets"),
+    Mutation("boxes may become as small as they like", f"{DETECT_MODELS}/boxes.py", "clamp(-self.bbox_xform_clip, ",
+             "clamp(-9e9, ", f"{DETECT_REFERENCE}::test_coder"),
+    Mutation("an activation before the last level", f"{DETECT_MODELS}/pyramid.py", "self.p7(p6)]",
+             "self.p7(p6.relu())]", f"{DETECT_REFERENCE}::test_pyramid"),
+    Mutation("an image without positives divides by nothing", f"{DETECT_MODELS}/loss.py", ".clamp(min=1)", "",
+             f"{DETECTS}::test_images_without_boxes_alone_teach_that_there_is_nothing"),
+    Mutation("anchors in between are negative", f"{DETECT_MODELS}/loss.py", "matches != IGNORED, matches >= 0",
+             "matches < 1000, matches >= 0", f"{DETECT_REFERENCE}::test_head_losses_and_gradients"),
+    Mutation("all detections survive", f"{DETECT_MODELS}/postprocess.py", "found.labels, overlap)[:most]",
+             "found.labels, 1.0)[:most]", f"{DETECT_REFERENCE}::test_head_detections"),
+    Mutation("boxes stay in the resized image", f"{DETECT_MODELS}/postprocess.py", "boxes=found.boxes * factors",
+             "boxes=found.boxes", f"{DETECTS}::test_what_is_found_is_measured_in_the_pixels_of_the_stored_image"),
+    Mutation("each process divides by its own positives", DETECTION, "all_sum(torch.stack([sums.positives",
+             "(torch.stack([sums.positives", f"{DETECTS}::test_two_processes_make_the_update_of_one"),
+    Mutation("each process measures its own share of the images", DETECTION,
+             "gather((self.truth, self.found, self._bad))", "[(self.truth, self.found, self._bad)]",
+             f"{DETECTS}::test_the_measure_is_of_all_processes"),
+    Mutation("crowds are learned from", "CyDAS/data/boxes.py", "if not thing.is_crowd]", "]",
+             f"{SCENES}::test_nothing_is_learned_from_crowds_and_slivers"),
+    Mutation("boxes are not mirrored", "CyDAS/data/boxes.py", "image, boxes = self.flip(image, boxes)",
+             "image, _ = self.flip(image, boxes)", f"{SCENES}::test_boxes_move_with_their_image"),
+    Mutation("wide and tall images share batches", "CyDAS/data/scenes.py", "waiting[self._wide[index]]",
+             "waiting[True]", f"{SCENES}::test_batches_are_of_wide_or_of_tall_images_and_every_image_comes_once"),
+    Mutation("undeclared categories pass", "CyDAS/data/coco.py", "category not in self._numbers:", "category is None:",
+             f"{SCENES}::test_what_is_wrong_in_a_file_is_refused_by_its_name"),
+    Mutation("the rate does not fall", "CyDAS/engine/step_decay.py", "lr * FACTOR **", "lr * 1.0 **",
+             f"{DETECT_REFERENCE}::test_learning_rates"),
 ]
 # fmt: on

@@ -12,6 +12,9 @@ from CyDAS.utils import lost
 ROOT = Path(__file__).resolve().parents[1]
 FIXTURES = Path(os.environ.get("CYDAS_FIXTURES", ROOT.parent / "shared/fixtures/equivalence.pt"))
 CHAIN_FIXTURES = Path(os.environ.get("CYDAS_CHAIN_FIXTURES", ROOT.parent / "shared/fixtures/chain_fixtures.pt"))
+DETECTION_FIXTURES = Path(
+    os.environ.get("CYDAS_DETECTION_FIXTURES", ROOT.parent / "shared/fixtures/detection_fixtures.pt")
+)
 SPEC = Path(os.environ.get("CYDAS_SPEC", ROOT.parent / "shared/spec"))
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 import CyDAS.retrain
 import CyDAS.search
 import CyDAS.test
-from CyDAS.config import IN_MEMORY, EvaluationConfig, RetrainConfig, SearchConfig, SegmentConfig
+from CyDAS.config import IN_MEMORY, DetectConfig, EvaluationConfig, RetrainConfig, SearchConfig, SegmentConfig
 from CyDAS.effects import RULES, idle_flags
 from CyDAS.engine.optim import scale_learning_rates
 from CyDAS.engine.training import Training
@@ -36,7 +36,8 @@ from CyDAS.utils.flags import parse, plain, to_arguments
 
 ROOT = Path(__file__).resolve().parents[1]
 CELL = ROOT / "CyDAS/cells/dartsv2_genotype.json"
-KINDS = {"search": SearchConfig, "retrain": RetrainConfig, "test": EvaluationConfig, "segment": SegmentConfig}
+KINDS = {"search": SearchConfig, "retrain": RetrainConfig, "test": EvaluationConfig, "segment": SegmentConfig,
+         "detect": DetectConfig}  # fmt: skip
 #: A cell with few tensors.
 LIGHT = [
     make_genotype([[("max_pool_3x3", 0), ("skip_connect", 1)]] * 4, [[("sep_conv_3x3", 0), ("skip_connect", 1)]] * 4)
@@ -356,6 +357,14 @@ IDLE = {  # program, flags: those which have no effect
         "test_part test_batch_size test_long_side check_masks pixel_range",
     ("segment", "--eval_only --test_long_side 64 --window 64 64 --weights_key ema"): "",
     ("segment", "--predict_dir x --weights_key ema"): "predict_dir weights_key",
+    ("detect", "--eval_only --train_json x --train_dir y --lr_epochs 3 --lr 1"): "train_json train_dir lr_epochs lr",
+    ("detect", "--eval_only --test_json x --test_dir y --long_side 900 --workers 2"): "",
+    ("detect", "--eval_only --show_score 0.1 --predict_dir x"): "show_score predict_dir",
+    ("detect", "--predict x --data_dir a --test_json b --test_dir c --workers 2 --max_bad_images 1"):
+        "data_dir test_json test_dir workers max_bad_images",
+    ("detect", "--predict x --predict_dir y --show_score 0.1 --weights_key ema --pixel_range 0 9"): "",
+    ("detect", "--data_dir a --train_json b --train_dir c --test_json d --test_dir e"): "data_dir",
+    ("detect", "--data_dir a --train_json b --train_dir c"): "",
     ("segment", UNTRAINED.replace("--sync_bn --use_apex --resume --resume_or_start ", "").replace("--overwrite ", "")):
         "",
     ("retrain", "--resume --overwrite"): "overwrite",

@@ -73,7 +73,7 @@ def test_no_file_is_longer_than_is_read_at_once(folder):
     assert not long
 
 
-@pytest.mark.parametrize("program", ["search", "retrain", "test", "segment"])
+@pytest.mark.parametrize("program", ["search", "retrain", "test", "segment", "detect"])
 def test_programs_only_wire(program):
     """What opening a run means is in one place, and no program does it by hand."""
     by_hand = {f"CyDAS.runs.{name}" for name in ("about", "folder", "keeper", "logs", "meters")}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from CyDAS.config import EvaluationConfig, RetrainConfig, SearchConfig
+from CyDAS.config import DetectConfig, EvaluationConfig, RetrainConfig, SearchConfig
 from CyDAS.models.cells.layout import Layout
 from CyDAS.models.cells.nasnet import RetrainNetwork
 from CyDAS.retrain import main as retrain
@@ -354,6 +354,12 @@ PUBLISHED = {
     }),
     "run_test_cifar": (EvaluationConfig, {"init_channels": 36, "dataset": "cifar10"}),
     "run_test_imagenet": (EvaluationConfig, {"init_channels": 48, "dataset": "imagenet"}),
+    "run_detect_coco": (DetectConfig, {
+        "backbone": "cdarts_b", "width": 256, "short_side": 800, "long_side": 1333, "batch_size": 2, "epochs": 12,
+        "lr": 0.02, "reference_batch": 16, "lr_epochs": [8, 11], "warmup_steps": 500, "momentum": 0.9,
+        "weight_decay": 1e-4, "grad_clip": 35, "flip": True, "sync_bn": True,
+    }),
+    "run_test_detect": (DetectConfig, {"eval_only": True}),
 }
 # fmt: on
 

@@ -63,6 +63,9 @@ class Distance(NamedTuple):
 
     brief = headline = words
 
+    def table(self):
+        return []
+
     def scalars(self):
         return {"test/error": self.error}
 

@@ -1,5 +1,6 @@
 """Every flag of every program, once: name, unit, default, help. How they are read: ``utils/flags.py``."""
 
+from CyDAS.config.detection import DetectConfig
 from CyDAS.config.programs import (
     DATASETS,
     FOLDER_PIXELS,
@@ -21,6 +22,7 @@ __all__ = [
     "IN_MEMORY",
     "PUBLISHED",
     "CommonConfig",
+    "DetectConfig",
     "EvaluationConfig",
     "FoundNetworkConfig",
     "RetrainConfig",

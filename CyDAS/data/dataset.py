@@ -13,7 +13,8 @@ from CyDAS.data.contents import describe_classes
 from CyDAS.data.halves import halves
 from CyDAS.data.loaders import Batches
 from CyDAS.runs.logs import RunLog
-from CyDAS.utils.distributed import Process
+from CyDAS.utils.distributed import Process, gather
+from CyDAS.utils.errors import CydasError
 from CyDAS.utils.flags import some_of
 from CyDAS.utils.texts import few
 
@@ -45,7 +46,7 @@ class DataSet(ABC):
         """Where the images of a part come from."""
 
     @abstractmethod
-    def train_batches(self, indices: Sequence[int], *, cutout_length: int = 0, stream: int = 0) -> Batches:
+    def train_batches(self, indices: Sequence[int], *, stream: int = 0) -> Batches:
         """Shuffled, augmented batches of the given training images."""
 
     @abstractmethod
@@ -106,6 +107,10 @@ class LabelledImages(DataSet):
         return [*lines, *self.notes]
 
     @abstractmethod
+    def train_batches(self, indices: Sequence[int], *, cutout_length: int = 0, stream: int = 0) -> Batches:
+        """The same, with squares blanked."""
+
+    @abstractmethod
     def names(self, part: str) -> Iterable[str]:
         """What the images of a part are called, wherever they lie."""
 
@@ -124,6 +129,15 @@ def loader_options(config: CommonConfig, process: Process, **more: Any) -> tuple
     train = {"batch_size": update, "train": True}
     test = {"batch_size": config.batch_size, "stream": 0, "train": False}
     return both | train, both | test
+
+
+def check_alike(data: DataSet, process: Process) -> None:
+    """Raise :class:`CydasError`, in all processes, where they do not find the same training images; each must call it.
+
+    The data set's record has their ``train_digest``.
+    """
+    if process.world_size > 1 and len(set(gather(data.record()["train_digest"]))) > 1:
+        raise CydasError(f"the processes find different training images, as {data.place('train')} of each of them")
 
 
 def say_data(

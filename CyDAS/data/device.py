@@ -1,6 +1,7 @@
 """From main memory to the device, without waiting for it."""
 
 import functools
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +15,15 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
     if device.type == "cuda" and tensor.device.type == "cpu":
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)
+
+
+def on_device(value: Any, device: torch.device) -> Any:
+    """The tensors of a batch's images or targets, in whatever lists and dicts, on the device; all else as it is."""
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, dict):
+        return {name: on_device(item, device) for name, item in value.items()}
+    return [on_device(item, device) for item in value] if isinstance(value, list) else value
 
 
 @functools.lru_cache(maxsize=64)

@@ -14,14 +14,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from CyDAS.data.augment import BatchAugmentation, seeded
-from CyDAS.data.device import send
+from CyDAS.data.device import on_device, send
 from CyDAS.data.workers import leave_signals_to_the_program, read
 from CyDAS.utils.distributed import Process, any_of, gather
 from CyDAS.utils.errors import CydasError
 
 logger = logging.getLogger(__name__)
 
-Batch = tuple[Tensor, Tensor]  #: images float32 [N, C, H, W], labels int64 [N]
+Batch = tuple[Tensor, Any]  #: images float32 [N, C, H, W], a target for each: labels int64 [N], say
 
 
 def seeded_generator(*key: int) -> torch.Generator:
@@ -63,9 +63,13 @@ class Batches:
         ranks = self.process.world_size
         if not self.train:
             return list(range(self.process.rank, self.size, ranks))
-        order = torch.randperm(self.size, generator=seeded_generator(self.seed, self.stream, epoch)).tolist()
+        order = self.shuffled(epoch)
         order += order[: -self.size % ranks]
         return order[self.process.rank :: ranks]
+
+    def shuffled(self, epoch: int) -> list[int]:
+        """Indices of all images in the epoch; the processes take them in turns."""
+        return torch.randperm(self.size, generator=seeded_generator(self.seed, self.stream, epoch)).tolist()
 
     def epoch(self, epoch: int = 0, steps: int | None = None, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, on the process's device: numbers ``start`` to ``steps`` (default: all)."""
@@ -169,7 +173,7 @@ class FileBatches(Batches):
         size = self.batch_size
         self._sampler.batches = [entries[n * size : (n + 1) * size] for n in range(start, steps or len(self))]
         for batch in self._agreed_batches() if self.train else self._own_batches():
-            yield tuple(tensor.to(self.process.device, non_blocking=True) for tensor in batch)
+            yield tuple(on_device(entries, self.process.device) for entries in batch)
 
     def _agreed_batches(self) -> Iterator[Batch]:
         """Training's: before every one the processes, which take equally many, hear of each other's damaged images."""

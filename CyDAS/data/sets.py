@@ -15,14 +15,14 @@ from CyDAS.config import FOLDER_PIXELS, IN_MEMORY, CommonConfig
 from CyDAS.data.augment import BatchAugmentation, batch_augmentation
 from CyDAS.data.classes import places
 from CyDAS.data.contents import describe_sizes
-from CyDAS.data.dataset import LabelledImages, loader_options
+from CyDAS.data.dataset import LabelledImages, check_alike, loader_options
 from CyDAS.data.files import ImageFiles, check_known
 from CyDAS.data.folders import TEST_FLAG, TRAIN_FLAG, open_folder
 from CyDAS.data.image_steps import image_options, test_steps, training_steps
 from CyDAS.data.images import Prepare, decode
 from CyDAS.data.loaders import BadImages, Batches, FileBatches, TensorBatches
 from CyDAS.data.pixel_range import ToUnit, check_test_range, choose_range
-from CyDAS.utils.distributed import Process, alike, gather
+from CyDAS.utils.distributed import Process, alike
 from CyDAS.utils.errors import CydasError
 
 CIFAR_MEAN, CIFAR_STD = (0.49139968, 0.48215827, 0.44653124), (0.24703233, 0.24348505, 0.26158768)
@@ -211,8 +211,8 @@ def load_data(
     """
     with alike():
         data = _load(config, process, with_training, recorded or {})
-    if with_training and process.world_size > 1 and len(set(gather(data.record()["train_digest"]))) > 1:
-        raise CydasError(f"the processes find different training images, as {data.place('train')} of each of them")
+    if with_training:
+        check_alike(data, process)
     return data
 
 

@@ -6,10 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from CyDAS.runs.checkpoint import buffers_of, set_buffers
-from CyDAS.runs.weights import load_weights
-
-#: Where checkpoints hold the plain weights, as published for cells, and their mean, as timm does.
-PLAIN, AVERAGED = "model_main", "state_dict_ema"
+from CyDAS.runs.weights import AVERAGED_KEY, PLAIN_KEY, load_weights
 
 
 class Weights:
@@ -18,7 +15,7 @@ class Weights:
     The mean starts at the weights as they are; every update leaves ``ema_decay`` of it. It is never compiled.
     """
 
-    def __init__(self, network: nn.Module, ema_decay: float = 0.0, plain_name: str = PLAIN):
+    def __init__(self, network: nn.Module, ema_decay: float = 0.0, plain_name: str = PLAIN_KEY):
         """``plain_name``: where checkpoints of this family hold the plain weights."""
         self.network = network
         self.plain_name = plain_name
@@ -31,7 +28,7 @@ class Weights:
 
     def networks(self) -> dict[str, nn.Module]:
         """The plain one and, where there is one, the averaged, by their names in checkpoints."""
-        averaged = {AVERAGED: self.average.module} if self.average else {}
+        averaged = {AVERAGED_KEY: self.average.module} if self.average else {}
         return {self.plain_name: self.network} | averaged
 
     def state_dicts(self) -> dict[str, dict[str, Tensor]]:

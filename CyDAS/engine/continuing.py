@@ -3,13 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from CyDAS.config import RetrainConfig, SearchConfig, SegmentConfig
+from CyDAS.config import DetectConfig, RetrainConfig, SearchConfig, SegmentConfig
 from CyDAS.data.classes import check_same_data
-from CyDAS.engine.averaging import AVERAGED, PLAIN
 from CyDAS.engine.cycle import CyclicSearch
 from CyDAS.runs.checkpoint import RuledOut, refusing, set_process_state
 from CyDAS.runs.resume import check_continuation
-from CyDAS.runs.weights import check_finite
+from CyDAS.runs.weights import AVERAGED_KEY, PLAIN_KEY, check_finite
 from CyDAS.spaces.choice import SPACES, check_genotype
 from CyDAS.utils.distributed import Process
 
@@ -31,8 +30,9 @@ def resume_search(search: CyclicSearch, content: dict[str, Any], path: Path, pro
 
 
 def check_training(
-    config: RetrainConfig | SegmentConfig, architecture: Any, data: dict[str, Any], content: dict[str, Any], path: Path
-) -> None:
+    config: RetrainConfig | SegmentConfig | DetectConfig, architecture: Any, data: dict[str, Any],
+    content: dict[str, Any], path: Path,
+) -> None:  # fmt: skip
     """Raise :class:`CydasError` where a checkpoint is not one of a training of this architecture (None: the flags say
     all of it), with these flags and on ``data``, a record.
     """
@@ -43,8 +43,8 @@ def check_training(
         check_same_data(content, data, path, ("train", "test"))
         if config.epochs < content["config"]["epochs"]:
             raise RuledOut(f"checkpoint {path} is of {content['config']['epochs']} epochs: --epochs may only grow")
-        plain = PLAIN if architecture is None else SPACES[config.space].weights_name
-        kept = {name: content[name] for name in (plain, "optimizer", *[AVERAGED] * (config.ema_decay > 0))}
+        plain = PLAIN_KEY if architecture is None else SPACES[config.space].weights_name
+        kept = {name: content[name] for name in (plain, "optimizer", *[AVERAGED_KEY] * (config.ema_decay > 0))}
         for name in ("buffers", *["average_buffers"] * (config.ema_decay > 0)):
             kept[name] = [state[name] for state in content["processes"]]
         check_finite(kept, f"checkpoint {path}")

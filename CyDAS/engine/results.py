@@ -102,6 +102,8 @@ def look_up(space: Space, architecture: Any, folder: Path) -> dict[str, Any]:
 def report_training(training: Training, found: dict[str, Any], run: Run) -> None:
     """The last epoch first: picking the best on the test set flatters the result."""
     last, best = training.last, training.best
+    for line in last.table():
+        run.log.info("last epoch: %s", line)
     run.log.info("last epoch: %s on %d test images", last.words(), last.images)
     run.log.info("best epoch: %s %% (chosen on the test set)", best.headline())
     result = {"last": last._asdict(), "best": best._asdict(), "epochs": training.epoch}

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from CyDAS.data.batch import images_in
 from CyDAS.data.loaders import Batches
-from CyDAS.engine.averaging import PLAIN, Weights
+from CyDAS.engine.averaging import Weights
 from CyDAS.engine.evaluation import evaluate
 from CyDAS.engine.guard import StepGuard
 from CyDAS.engine.optim import Figures, Precision, learn
@@ -21,6 +21,7 @@ from CyDAS.runs.checkpoint import process_states, refusing, save_checkpoint, set
 from CyDAS.runs.keeper import Keeper
 from CyDAS.runs.logs import RunLog
 from CyDAS.runs.meters import Averages
+from CyDAS.runs.weights import PLAIN_KEY
 from CyDAS.tasks import Task
 from CyDAS.utils.distributed import Process, copy_from_main
 
@@ -65,7 +66,7 @@ class Training:
         precision: Precision,
         guard: StepGuard,
         begin_epoch: Callable[[int], None] = lambda epoch: None,
-        weights_name: str = PLAIN,
+        weights_name: str = PLAIN_KEY,
         end_epoch: Callable[["Training", RunLog], None] = lambda training, log: None,
     ):
         """``begin_epoch``: what else an epoch, counted from 0, starts with; ``end_epoch``: what the main process does

@@ -23,6 +23,17 @@ WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_
 DEPTH = 4
 
 
+#: Where checkpoints of CyDAS hold the plain weights of cells, segmenters and detectors, as published, and the mean of
+#: the weights of a training with one, as timm does.
+PLAIN_KEY, AVERAGED_KEY = "model_main", "state_dict_ema"
+
+
+def averaged_key(content: dict[str, Any]) -> str | None:
+    """Where a checkpoint of CyDAS has averaged weights, whose results its training reports; None where it has none."""
+    is_ours = isinstance(content.get("config"), dict) and ("genotype" in content or "backbone" in content)
+    return AVERAGED_KEY if is_ours and AVERAGED_KEY in content else None
+
+
 class Found(NamedTuple):
     """The weights in a checkpoint."""
 

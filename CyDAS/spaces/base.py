@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from CyDAS.models.joint import JointNetwork
+from CyDAS.runs.weights import PLAIN_KEY
 
 
 class SearchSpace:
     """The base of a space; what else it must have is :class:`CyDAS.engine.updates.Space`."""
 
     #: Under which name checkpoints of trained networks hold the weights, as the published ones of the family do.
-    weights_name = "model_main"
+    weights_name = PLAIN_KEY
 
     def after_alphas(self, joint: JointNetwork) -> None:
         """To be told of every update of the architecture parameters. It must not wait for the device."""

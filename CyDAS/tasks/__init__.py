@@ -18,6 +18,7 @@ class Result(Protocol):
     def words(self, between: str = ", ") -> str: ...  # with units
     def brief(self) -> str: ...  # for a line of the log
     def headline(self) -> str: ...  # the figure by which results are compared
+    def table(self) -> list[str]: ...  # a line for each class, where the classes' own figures are worth one
     def scalars(self) -> dict[str, float]: ...  # for TensorBoard
     def record(self) -> dict[str, float]: ...  # of the best one, for checkpoints
 

@@ -31,6 +31,9 @@ class Accuracy(NamedTuple):
     def headline(self) -> str:
         return f"top-1 {self.top1:.2f}"
 
+    def table(self) -> list[str]:
+        return []
+
     def scalars(self) -> dict[str, float]:
         return {"test/top1": self.top1, "test/top5": self.top5, "test/loss": self.loss}
 

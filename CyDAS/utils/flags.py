@@ -77,6 +77,22 @@ def take_over(config: Any, saved: dict[str, Any], names: Iterable[str], source: 
         setattr(config, name, value)
 
 
+def recall_network(config: Any, given: set[str], saved: dict[str, Any], names: list[str], source: str) -> None:
+    """Take over ``names`` from a saved configuration, and the flags of the network that were not ``given``.
+
+    Raises :class:`CydasError` naming ``source`` for one that was given and says another network than was saved.
+    """
+    shape = flags_of_network(config)
+    take_over(config, saved, [*names, *(name for name in shape if name not in given)], source)
+    for name in shape:
+        value = getattr(config, name)
+        if name in given - config.foreign() and saved.get(name, value) != value:
+            raise CydasError(
+                f"{source} is of another architecture or size: --{name} is {saved[name]} there, {value} was given: "
+                "leave the flag out"
+            )
+
+
 def _kinds(hint: Any) -> tuple[Any, ...]:
     """The types that a flag's value may have."""
     return get_args(hint) if isinstance(hint, UnionType) else (hint,)
