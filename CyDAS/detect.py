@@ -24,7 +24,7 @@ from CyDAS.engine.finding import Finder, Gallery, predict
 from CyDAS.engine.guard import StepGuard
 from CyDAS.engine.optim import Precision, make_optimiser, scale_learning_rates
 from CyDAS.engine.results import report_training
-from CyDAS.engine.step_decay import step_decay
+from CyDAS.engine.schedules import step_decay
 from CyDAS.engine.training import Extent, Training
 from CyDAS.models import native
 from CyDAS.runs.opening import opened

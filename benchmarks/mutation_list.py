@@ -66,6 +66,9 @@ CROPS = f"{DATA}::test_no_two_processes_epochs_steps_loaders_or_seeds_crop_alike
 FOLDERS = f"{DATA}::test_training_images_are_augmented_as_published"
 JOINT_FLAGS = f"{FLAGS}::test_options_of_the_joint_network_are_the_flags"
 
+CHAINS = "tests/test_chain_programs.py"
+STABLE = "tests/test_stability.py"
+
 #: None of them may survive.
 # fmt: off
 MUTATIONS = [
@@ -127,7 +130,8 @@ MUTATIONS = [
     Mutation("no evaluation network's classification", UPDATES, "(ce_search + ce_evaluation) /", "ce_search /", TERMS),
     Mutation("no regulariser in the sum", UPDATES, "return self.cls + self.kd + self.reg", "return self.cls + self.kd",
              TERMS),
-    Mutation("the regulariser without its flag", PENALTY, "if not progress.config.regular:", "if False:",
+    Mutation("the regulariser without its flag", PENALTY,
+             'if not progress.config.regular or progress.config.method != "cdarts":', "if False:",
              f"{METHOD}::test_without_its_flag_there_is_no_regulariser"),
     Mutation("clip_apart is ignored", UPDATES, ", apart=self.config.clip_apart", "",
              f"{METHOD}::test_weights_and_alphas_may_be_clipped_apart"),
@@ -444,7 +448,30 @@ MUTATIONS = [
              "waiting[True]", f"{SCENES}::test_batches_are_of_wide_or_of_tall_images_and_every_image_comes_once"),
     Mutation("undeclared categories pass", "CyDAS/data/coco.py", "category not in self._numbers:", "category is None:",
              f"{SCENES}::test_what_is_wrong_in_a_file_is_refused_by_its_name"),
-    Mutation("the rate does not fall", "CyDAS/engine/step_decay.py", "lr * FACTOR **", "lr * 1.0 **",
+    Mutation("the rate does not fall", "CyDAS/engine/schedules.py", "lr * DECAY **", "lr * 1.0 **",
              f"{DETECT_REFERENCE}::test_learning_rates"),
+    # -- chains
+    Mutation("the multiplier stays", UPDATES, "self.space.after_alphas(self.joint)\n        losses", "losses",
+             f"{CHAINS}::test_the_cost_term_moves_the_alphas_and_its_multiplier_with_them"),
+    Mutation("the multiplier winds up", "CyDAS/models/chain/cost_constraint.py", ".clamp(-NEAR, NEAR)", "",
+             f"{CHAINS}::test_the_cost_term_moves_the_alphas_and_its_multiplier_with_them"),
+    Mutation("a search starts anywhere", "CyDAS/spaces/chain.py", "self.aim.constraint.start_from(alphas)", "pass",
+             f"{CHAINS}::test_a_search_starts_at_its_target"),
+    Mutation("the target is not kept to", "CyDAS/spaces/chain_cost.py",
+             "if self.constraint is None:\n            return p", "if True:\n            return p",
+             f"{CHAINS}::test_a_search_finds_a_chain_that_costs_what_it_shall"),
+    Mutation("the multiplier is forgotten", "CyDAS/spaces/chain_cost.py",
+             'self.constraint.multiplier = torch.as_tensor(state["multiplier"]).double()', "pass",
+             f"{CHAINS}::test_a_search_cut_off_anywhere_ends_as_if_it_had_not"),
+    Mutation("blocks are kept by their position", "CyDAS/models/chain/blocks.py", "self.slot = slot", "pass",
+             f"{CHAINS}::test_weights_are_kept_by_the_place_in_the_search_network"),
+    # -- against chance
+    Mutation("alphas learn with mutated edges", UPDATES, "search, evaluation = self.joint(x)",
+             "search, evaluation = self.joint(x, mixtures=mutate(self.joint.super_layers_arch.mixtures(), 1.0, 1))",
+             f"{STABLE}::test_only_weights_are_updated_with_mutated_edges"),
+    Mutation("the last finalist wins", "CyDAS/engine/finalists.py", "key=lambda each: (each.top1, each.rounds)",
+             "key=lambda each: (-each.top1, each.rounds)", f"{STABLE}::test_the_best_finalist_is_found"),
+    Mutation("finalists are not remembered", CYCLE, '("preferences", "judged"))', '("preferences", "nothing"))',
+             f"{STABLE}::test_a_search_cut_off_anywhere_ends_as_if_it_had_not"),
 ]
 # fmt: on

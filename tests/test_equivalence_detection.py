@@ -10,7 +10,7 @@ import torch
 from conftest import DETECTION_FIXTURES, reference_counts
 from test_equivalence import assert_close, double, entries
 
-from CyDAS.engine.step_decay import step_decay
+from CyDAS.engine.schedules import step_decay
 from CyDAS.models.backbone import Backbone
 from CyDAS.models.detection.anchors import STRIDES, LevelAnchors
 from CyDAS.models.detection.assignment import IGNORED, BestForEachBox, assign

@@ -1,6 +1,6 @@
 """Learning rates of a training: each a function of the epoch, counted from 0, and so of the step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from CyDAS.config import RetrainConfig
 from CyDAS.engine.optim import cosine
@@ -8,6 +8,10 @@ from CyDAS.utils.errors import CydasError
 
 #: From the number of a training's step, counted from 0, to its learning rate.
 Schedule = Callable[[int], float]
+#: What :func:`step_decay` multiplies the rate by at each of its epochs.
+DECAY = 0.1
+#: What it starts with, of the rate.
+WARMUP_RATIO = 1 / 3
 
 
 def retrain_schedule(config: RetrainConfig, steps: int, processes: int) -> Schedule:
@@ -65,3 +69,21 @@ def poly_schedule(lr: float, steps: int, warmup_steps: int, warmup_lr: float) ->
     if warmup_steps >= steps:
         raise CydasError(f"--warmup_steps {warmup_steps}: the whole training has {steps} steps; give fewer, or 0")
     return lambda step: poly_lr(lr, step, steps, warmup_steps, warmup_lr)
+
+
+def step_decay(
+    lr: float, epochs: Sequence[int], warmup_steps: int, steps: int, warmup_ratio: float = WARMUP_RATIO
+) -> Schedule:
+    """``lr``, a tenth of it after so many ``epochs``, a hundredth after the second number, and so on.
+
+    Over the first ``warmup_steps`` steps the rate rises from ``warmup_ratio`` of that to all of it. ``steps``: of an
+    epoch.
+    """
+
+    def rate(step: int) -> float:
+        fallen = lr * DECAY ** sum(step // steps >= epoch for epoch in epochs)
+        if step >= warmup_steps:
+            return fallen
+        return fallen * (1 - (1 - step / warmup_steps) * (1 - warmup_ratio))
+
+    return rate
