@@ -250,6 +250,8 @@ def test_a_search_cut_off_anywhere_ends_as_if_it_had_not(finished, tmp_path, mon
     mine, theirs = (load_checkpoint(folder / "search_resume.pth.tar")["search"] for folder in (run, finished))
     assert repr(mine) == repr(theirs)
     assert all(torch.equal(mine["joint"][key], value) for key, value in theirs["joint"].items())
+    log = (run / "search.log").read_text()
+    assert log.count("finalist 1: top-1") == log.count("finalist 2: top-1") == 1  # none is judged twice
 
 
 def _steps(process):
