@@ -122,6 +122,7 @@ RULES = (
         _flags("target_tolerance"),
         lambda c, p: not (c.target_flops or c.target_flops_published or c.target_latency),
         "without a target",
+        is_mistake=True,
     ),
     Rule(_flags("cells_per_stage"), lambda c, p: c.space == "darts", "with --space darts: it is for nats"),
     Rule(

@@ -15,10 +15,10 @@ import CyDAS  # noqa: F401  before torch: it says how long waiting threads spin
 # isort: split
 import torch
 
-from CyDAS.engine.latency import Bench, measure_latency
 from CyDAS.models.chain.architecture import MAX_BLOCKS
 from CyDAS.models.chain.layout import ChainLayout
 from CyDAS.spaces.chain_latency import SHAPE, read_latency_table, write_latency_table
+from CyDAS.spaces.chain_timing import Bench, measure_latency
 from CyDAS.utils.errors import CydasError, run_program
 from CyDAS.utils.numbers import whole_number
 

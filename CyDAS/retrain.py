@@ -72,8 +72,9 @@ def retrain_once(config: RetrainConfig, given: set[str], process: Process, cell_
         space.weights_name,
     )
     size = (
-        f"network: {bare / 1e6:.3f} M parameters ({parameters / 1e6:.3f} M with auxiliary head), "
-        f"{macs / 1e6:.1f} M multiply-accumulates"
+        f"network: {bare / 1e6:.3f} M parameters"
+        + (f" ({parameters / 1e6:.3f} M with auxiliary head)" if parameters != bare else "")
+        + f", {macs / 1e6:.1f} M multiply-accumulates"
     )
     if config.dry_run:
         figures = estimate_training(training, train, test)

@@ -78,8 +78,11 @@ def main(arguments: list[str] | None = None) -> None:
         folder = getattr(options, name)
         if folder is not None:
             results[name] = {str(share): compare(name, case, folder, share, options.runs) for share in SHARES}
-    made = record() | {"command": ["python", "benchmarks/chain_quality.py", "--cifar10", "...", "--imagenette", "..."]}
-    write_json(ROOT / "benchmarks/results/chain_quality.json", made | {"cases": results})
+    path = ROOT / "benchmarks/results/chain_quality.json"
+    earlier = read_json(path, "results")["cases"] if path.exists() else {}
+    flags = [part for name in results for part in (f"--{name}", "FOLDER")]
+    made = record() | {"command": ["python", "benchmarks/chain_quality.py", *flags, "--runs", "FOLDER"]}
+    write_json(path, made | {"cases": earlier | results})
 
 
 def compare(name: str, case: Case, folder: Path, share: float, runs: Path) -> dict[str, Any]:
@@ -126,8 +129,8 @@ def train(case: Case, about: list[str], runs: Path, name: str, genotype: Path, s
 def costs_of(search: Path, target: int) -> dict[str, float]:
     """How far a search's end is from its target: what it expects, and what it found."""
     last = read_json(sorted((search / "alphas").glob("round_*.json"))[-1], "round")
-    costs = {"expected": last["cost/expected_M"] * 1e6, "found": read_json(search / "result.json", "result")["cost"]}
-    return {f"{name}_off": cost / target - 1 for name, cost in costs.items()} | {"entropy": last["entropy"]}
+    costs = {"expected": last["cost/expected_M"], "found": read_json(search / "result.json", "result")["cost"]}
+    return {f"{name}_off": 1e6 * cost / target - 1 for name, cost in costs.items()} | {"entropy": last["entropy"]}
 
 
 if __name__ == "__main__":

@@ -451,7 +451,7 @@ MUTATIONS = [
     Mutation("the rate does not fall", "CyDAS/engine/schedules.py", "lr * DECAY **", "lr * 1.0 **",
              f"{DETECT_REFERENCE}::test_learning_rates"),
     # -- chains
-    Mutation("the multiplier stays", UPDATES, "self.space.after_alphas(self.joint)\n        losses", "losses",
+    Mutation("the multiplier stays", CYCLE, "self.space.after_alphas(self.joint)", "pass",
              f"{CHAINS}::test_the_cost_term_moves_the_alphas_and_its_multiplier_with_them"),
     Mutation("the multiplier winds up", "CyDAS/models/chain/cost_constraint.py", ".clamp(-NEAR, NEAR)", "",
              f"{CHAINS}::test_the_cost_term_moves_the_alphas_and_its_multiplier_with_them"),
@@ -469,6 +469,8 @@ MUTATIONS = [
     Mutation("alphas learn with mutated edges", UPDATES, "search, evaluation = self.joint(x)",
              "search, evaluation = self.joint(x, mixtures=mutate(self.joint.super_layers_arch.mixtures(), 1.0, 1))",
              f"{STABLE}::test_only_weights_are_updated_with_mutated_edges"),
+    Mutation("warm-up rounds vote", CYCLE, "if self.round > config.pretrain_epochs:", "if True:",
+             f"{STABLE}::test_warm_up_rounds_have_no_vote"),
     Mutation("the last finalist wins", "CyDAS/engine/finalists.py", "key=lambda each: (each.top1, each.rounds)",
              "key=lambda each: (-each.top1, each.rounds)", f"{STABLE}::test_the_best_finalist_is_found"),
     Mutation("finalists are not remembered", CYCLE, '("preferences", "judged"))', '("preferences", "nothing"))',

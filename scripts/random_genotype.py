@@ -26,6 +26,7 @@ SHAPE = {
     "n_classes": (1000, "number of classes"),
     "c_last": (960, "channels of the last stage"),
 }
+OF_CHAINS = ("target_flops", "target_tolerance", *SHAPE)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -35,11 +36,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--space", choices=("darts", "chain"), default="darts", help="(default: darts)")
     chains = parser.add_argument_group("of chains")
     chains.add_argument("--target_flops", metavar="TEXT", help="multiply-accumulates of an image: 294M (default: any)")
-    chains.add_argument("--target_tolerance", type=float, default=0.02, metavar="X", help="share of it, more or less")
+    chains.add_argument("--target_tolerance", type=float, metavar="X", help="share of it, more or less (default: 0.02)")
     for name, (default, text) in SHAPE.items():
-        text = f"{text} (default: {default})"
-        chains.add_argument(f"--{name}", type=whole_number, default=default, metavar="N", help=text)
+        chains.add_argument(f"--{name}", type=whole_number, metavar="N", help=f"{text} (default: {default})")
     options = parser.parse_args(arguments)
+    if options.space != "chain" and (idle := [name for name in OF_CHAINS if getattr(options, name) is not None]):
+        raise CydasError(f"{', '.join(f'--{name}' for name in idle)}: only chains have such a choice (--space chain)")
     generator = torch.Generator().manual_seed(options.seed)
     if options.space == "chain":
         entries = ChainSpace.to_strings(_random_chain(options, generator))
@@ -54,16 +56,20 @@ def _random_chain(options: argparse.Namespace, generator: torch.Generator):
     from CyDAS.models.chain.cost_table import CostTable
     from CyDAS.spaces.chain_cost import read_amount
 
-    shape = {name: getattr(options, name) for name in SHAPE if name != "blocks_per_stage"}
+    given = {name: getattr(options, name) for name in SHAPE}
+    shape = {name: SHAPE[name][0] if value is None else value for name, value in given.items()}
+    tolerance = 0.02 if options.target_tolerance is None else options.target_tolerance
+    if not 0 < tolerance < 1:
+        raise CydasError(f"--target_tolerance is a share, above 0 and below 1, not {tolerance}")
     try:
-        table = CostTable.counted(ChainLayout(depth=options.blocks_per_stage, **shape))
+        table = CostTable.counted(ChainLayout(depth=shape.pop("blocks_per_stage"), **shape))
     except ValueError as error:
         raise CydasError(str(error)) from None
     window = table.range
     if options.target_flops is not None:
         target = read_amount(options.target_flops, "target_flops")
         table.check_target(target)
-        window = (1 - options.target_tolerance) * target, (1 + options.target_tolerance) * target
+        window = (1 - tolerance) * target, (1 + tolerance) * target
     return random_architecture(table, window, generator)
 
 

@@ -5,7 +5,7 @@
 NGPUS="${NGPUS:-8}"
 source "$(dirname "$(readlink -f "$0")")/launch.sh"
 target=(--target_flops_published 294M)
-case " $* " in *" --target_"*) target=() ;; esac # another target takes this one's place
+case " $* " in *" --target_flops"* | *" --target_latency"*) target=() ;; esac # another target takes its place
 launch search.py --name chain_search --space chain --dataset imagenet \
   --blocks_per_stage 4 --c_last 960 "${target[@]}" \
   --batch_size 128 --reference_batch 1024 --sample_ratio 0.2 \

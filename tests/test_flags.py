@@ -326,7 +326,6 @@ IDLE = {  # program, flags: those which have no effect
     "finalist_epochs finalist_lr",
     ("search", "--search_iter 6 --finalists 2 --finalist_rounds 3"): "",
     ("search", "--search_iter 6 --cells_per_stage 2"): "cells_per_stage",
-    ("search", "--search_iter 6 --space chain --target_tolerance 0.1"): "target_tolerance",
     ("search", "--search_iter 6 --space chain --target_tolerance 0.1 --target_flops 300M"): "",
     ("retrain", "--space nats --stem_multiplier 1 --model_type cifar --drop_path_prob 0.1 --cells_per_stage 3"):
         "stem_multiplier model_type drop_path_prob",
@@ -390,6 +389,7 @@ MISTAKES = {
         "have no effect with --space chain: only cells",
     ("retrain", "--space chain --drop_path_prob 0.1 --aux_weight 0.4"): "with --space chain: only cells",
     ("test", "--space chain --published cifar10"): "--published has no effect with --space chain: only cells",
+    ("search", "--search_iter 6 --space chain --target_tolerance 0.1"): "_tolerance has no effect without a target",
     ("search", "--search_iter 6 --nats_table x"): "--nats_table has no effect with --space darts: the table knows",
 }  # fmt: skip
 

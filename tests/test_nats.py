@@ -415,7 +415,7 @@ def test_flags_that_do_not_go_together_are_refused(tmp_path, flags, word):
 
 
 def test_an_auxiliary_head_is_refused(finished):
-    with pytest.raises(CydasError, match="give --aux_weight 0"):
+    with pytest.raises(CydasError, match="have no auxiliary head"):
         retrain([*TINY, "--output_dir", str(finished), "--name", "first", "--overwrite", "--aux_weight", "0.4"])
 
 

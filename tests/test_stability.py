@@ -1,10 +1,12 @@
 """What is not in the published method: each flag by itself, off by default, exact on resume, alike in all processes."""
 
 import json
+import re
 from dataclasses import fields
 
 import pytest
 import torch
+from test_reliability import same
 from two_ranks import run_ranks
 
 from CyDAS.config import SearchConfig
@@ -215,6 +217,19 @@ def test_candidates_are_what_most_of_the_last_rounds_preferred():
     assert [(str(cell), count) for cell, count in candidates(engine)] == [(c, 3), (b, 2)]
 
 
+def test_warm_up_rounds_have_no_vote(finished):
+    """Alphas do not move in them."""
+    state = load_checkpoint(finished / "search_resume.pth.tar")["search"]
+    assert len(state["preferences"]) == 3 and len(state["alpha_mean"]) == 2  # of four rounds, one of them a warm-up
+
+
+def test_a_dry_run_counts_finalists(tmp_path, capsys):
+    run_search(tmp_path, "--dry_run")
+    lines = capsys.readouterr().out
+    assert re.search(r"step, finalist: .* s, 108 times", lines)  # 45 batches, 1.2 epochs, two finalists
+    assert re.search(r"test step, finalist: .* s, 90 times", lines)
+
+
 def test_the_best_finalist_is_found(finished):
     result = json.loads((finished / "result.json").read_text())
     best = max(result["finalists"], key=lambda each: (each["top1"], each["rounds"]))
@@ -248,8 +263,7 @@ def test_a_search_cut_off_anywhere_ends_as_if_it_had_not(finished, tmp_path, mon
     run = run_search(tmp_path, "--resume")
     assert (run / "genotype.json").read_text() == (finished / "genotype.json").read_text()
     mine, theirs = (load_checkpoint(folder / "search_resume.pth.tar")["search"] for folder in (run, finished))
-    assert repr(mine) == repr(theirs)
-    assert all(torch.equal(mine["joint"][key], value) for key, value in theirs["joint"].items())
+    assert same(mine, theirs)
     log = (run / "search.log").read_text()
     assert log.count("finalist 1: top-1") == log.count("finalist 2: top-1") == 1  # none is judged twice
 

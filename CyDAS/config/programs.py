@@ -132,7 +132,10 @@ class SearchConfig(StabilityFlags, ChainSearchFlags, NatsSearchFlags, DartsSearc
     # evaluation network
     nasnet_lr: float = flag(0.1, "learning rate of the evaluation network (SGD)", above=0)
     nasnet_warmup: int = flag(5, "epochs that a new evaluation network is trained alone, per cycle", at_least=0)
-    bn_affine: bool = flag(False, "affine batch norms in the evaluation network")
+    bn_affine: bool = flag(
+        False,
+        "affine batch norms in the evaluation network (darts) or in the search network (nats, chain)",
+    )
     share_fc: bool = flag(False, "one last layer for both networks")
     # cycles
     sample_ratio: float = flag(0.2, "share of each epoch's steps that is used, 0 to 1", above=0, at_most=1)

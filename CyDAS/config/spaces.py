@@ -79,7 +79,9 @@ class ChainSearchFlags:
     )
     target_latency: float | None = flag(None, "the same in milliseconds, as --latency_table has them", above=0)
     latency_table: Path | None = flag(None, "milliseconds of every operation, as CyDAS.latency measures them")
-    target_tolerance: float = flag(0.02, "share of its target that a chain may cost more or less", above=0, below=1)
+    target_tolerance: float = flag(
+        0.02, "share of its target that a chain may cost more or less", at_least=1e-4, below=1
+    )
 
 
 @dataclass

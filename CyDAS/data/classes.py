@@ -104,7 +104,8 @@ def check_outputs(weights: dict[str, Any], n_classes: int, where: str, path: Pat
     """
     for key, value in weights.items():
         outputs = getattr(value, "shape", ())
-        if f".{key}".endswith(".fc.bias") and len(outputs) == 1 and outputs[0] != n_classes:
+        is_last = f".{key}".endswith((".fc.bias", ".classifier.bias")) and "aux_head." not in key
+        if is_last and len(outputs) == 1 and outputs[0] != n_classes:
             raise CydasError(
                 f"checkpoint {path} is of a network for {outputs[0]} classes, but {where} has {n_classes}: test it on "
                 "images of its own classes"

@@ -88,11 +88,16 @@ class CyclicSearch(SearchUpdates):
             self._round(self.phases(self.round, train, val), steps, log, progress)
             self.round, self.phase = self.round + 1, 0
             self._check_alphas()
-            self.alpha_mean.add(self.joint.super_layers_arch)
-            if config.finalists > 1:
-                self.preferences.append(self.space.to_state(self.preferred()))
+            if self.round > config.pretrain_epochs:  # in warm-up rounds the alphas stay as they are
+                self._remember()
             copy_from_main(self.joint)  # batch norm statistics differ between processes
             progress.end_round(self)
+
+    def _remember(self) -> None:
+        """What the round that has ended says, for ``--average_rounds`` and ``--finalists``."""
+        self.alpha_mean.add(self.joint.super_layers_arch)
+        if self.config.finalists > 1:
+            self.preferences.append(self.space.to_state(self.preferred()))
 
     def _check_alphas(self) -> None:
         """Raise :class:`CydasError` where alphas are not finite, or differ between processes, which update alike."""
@@ -177,6 +182,8 @@ class CyclicSearch(SearchUpdates):
             figures = self._guarded("alpha", partial(self.alpha_update, epoch=epoch), val_batch, constants)
         else:
             figures = self._guarded("val", lambda x, y: self.val_update(x, y, epoch)[1], val_batch, constants)
+        if figures:  # an update that was left out moves nothing
+            self.space.after_alphas(self.joint)
         return figures | self._guarded("train", self.train_update, train_batch)
 
     def _guarded(self, kind: str, update: Update, batch: Batch, constants: Hashable = ()) -> Figures:

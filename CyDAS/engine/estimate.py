@@ -10,10 +10,13 @@ import torch
 
 from CyDAS.data.loaders import Batch, Batches
 from CyDAS.engine.cycle import CyclicSearch, Phase, steps_per_epoch
+from CyDAS.engine.evaluation import evaluate
+from CyDAS.engine.finalists import finalist_steps, train_finalist
 from CyDAS.engine.graphs import WARM_UP
 from CyDAS.engine.training import Training
 from CyDAS.runs.checkpoint import save_checkpoint
 from CyDAS.runs.logs import RunLog
+from CyDAS.tasks.classification import Classification
 from CyDAS.utils.distributed import Process, gather
 from CyDAS.utils.profile import count_macs, count_parameters, peak_memory
 from CyDAS.utils.texts import say
@@ -81,6 +84,8 @@ def estimate_search(search: CyclicSearch, train: Batches, val: Batches) -> list[
                 f"checkpoint, {phases[-1].kind}", _seconds(_save, {"search": search.state_dict()}), times * len(phases)
             )
         )
+    if config.finalists > 1:
+        parts += _finalists(search, train, val)
     parts.append(Part("pictures of a round", _seconds(_draw, search), config.search_iter))
     macs = count_macs(joint, next(train.epoch(steps=1))[0].shape[1:])
     size = f"both networks: {count_parameters(joint) / 1e6:.3f} M parameters, {macs / 1e6:.1f} M multiply-accumulates"
@@ -95,6 +100,18 @@ def _rehearse(search: CyclicSearch, phase: Phase) -> float:
     search.epoch(phase._replace(loaders=loaders), min(map(len, loaders)), RunLog(None), _Nobody())
     search.averages.reset()
     return loaders[0].mean()
+
+
+def _finalists(search: CyclicSearch, train: Batches, val: Batches) -> list[Part]:
+    """Their trainings and their tests, which see each image of val once."""
+    config, first, first_val = search.config, FirstSteps(train), FirstSteps(val)
+    network = train_finalist(search, search.preferred(), 0, first, len(first), RunLog(None), _Nobody())
+    search.averages.reset()
+    evaluate(network, Classification(n_classes=0), first_val, search.precision)  # mixup alone asks for their number
+    return [
+        Part("step, finalist", first.mean(), config.finalists * finalist_steps(config, train)),
+        Part("test step, finalist", first_val.mean(), config.finalists * len(val)),
+    ]
 
 
 class _Nobody:

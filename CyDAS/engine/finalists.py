@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from CyDAS.config import SearchConfig
 from CyDAS.data.batch import images_in
 from CyDAS.data.loaders import Batches, seeded_generator
 from CyDAS.engine.cycle import CyclicSearch, Progress
@@ -45,7 +46,8 @@ def choose(
         if number < len(search.judged):
             continue
         log.info("finalist %d: %s, preferred in %d rounds", number + 1, search.space.brief(architecture), rounds)
-        network = _train(search, architecture, number, train, log, progress)
+        steps = finalist_steps(search.config, train)
+        network = train_finalist(search, architecture, number, train, steps, log, progress)
         top1 = evaluate(network, task, val, search.precision).top1
         search.judged.append(list(Judged(search.space.to_state(architecture), rounds, top1)))
         log.info("finalist %d: top-1 %.2f %% on val", number + 1, top1)
@@ -64,12 +66,16 @@ def candidates(search: CyclicSearch) -> list[tuple[Any, int]]:
     return [(last[latest[name]], counts[name]) for name in order[: config.finalists]]
 
 
-def _train(
-    search: CyclicSearch, architecture: Any, number: int, train: Batches, log: RunLog, progress: Progress
+def finalist_steps(config: SearchConfig, train: Batches) -> int:
+    """Of a finalist's training."""
+    return max(1, round(len(train) * config.finalist_epochs))
+
+
+def train_finalist(
+    search: CyclicSearch, architecture: Any, number: int, train: Batches, steps: int, log: RunLog, progress: Progress
 ) -> nn.Module:
     """The network of a finalist after its training, which starts anew where it was cut off."""
     config, precision = search.config, search.precision
-    steps = max(1, round(len(train) * config.finalist_epochs))
     with torch.random.fork_rng(devices=[]):  # whatever the search has drawn
         torch.manual_seed(seeded_generator(config.seed, STREAM, number).initial_seed())
         network = place(search.space.retrain_network(architecture, False), config, precision.device)

@@ -56,7 +56,7 @@ def show(search: CyclicSearch, run: Run) -> None:
     counts, entropy = space.describe(architecture), space.alpha_entropy(joint)
     log.info("round %d: alpha entropy %.4f, operations %s", search.round, entropy, counts)
     scalars = {f"operations/{name}": count for name, count in counts.items()}
-    further = space.figures(joint)
+    further = space.figures(joint, architecture)
     if further:
         log.info("round %d: %s", search.round, ", ".join(f"{name} {value:.4g}" for name, value in further.items()))
     log.scalars(scalars | {"alphas/entropy": entropy} | further, search.step)

@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 from torch.utils._pytree import tree_map_only
 
 from CyDAS.data.loaders import seeded_generator
+from CyDAS.models.alpha_mean import choices
 
 #: What mutations depend on beside the search's seed and its step.
 STREAM = 9
@@ -57,9 +58,9 @@ def mean_logsumexp(alphas: Sequence[Tensor]) -> Tensor:
     return torch.cat([alpha.logsumexp(dim=-1) for alpha in alphas]).mean()
 
 
-def alphas_of(architecture: nn.Module) -> list[nn.Parameter]:
+def alphas_of(architecture: nn.Module) -> list[Tensor]:
     """The trained architecture parameters that have a row for each edge or block; edge weights (beta) have none."""
-    return [p for p in architecture.parameters() if p.requires_grad and p.dim() == 2]
+    return [alpha for alpha in choices(architecture).values() if alpha.requires_grad and alpha.dim() == 2]
 
 
 def keep_moments(old: Optimizer, new: Optimizer) -> None:

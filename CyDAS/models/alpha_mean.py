@@ -6,6 +6,12 @@ import torch
 from torch import Tensor, nn
 
 
+def choices(architecture: nn.Module) -> dict[str, Tensor]:
+    """The parameters by their names; a space whose softmax leaves something out has a method of this name."""
+    own = getattr(architecture, "choices", None)
+    return own() if own else dict(architecture.named_parameters())
+
+
 @torch.no_grad()
 def mean_alphas(kept: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Alphas whose softmax is the mean of ``kept``, softmaxes by their parameters' names."""
@@ -23,7 +29,7 @@ class AlphaMean:
     @torch.no_grad()
     def add(self, architecture: nn.Module) -> None:
         """At the end of a round."""
-        own = {name: p.detach().double().softmax(dim=-1).cpu() for name, p in architecture.named_parameters()}
+        own = {name: alpha.double().softmax(dim=-1).cpu() for name, alpha in choices(architecture).items()}
         self._kept = [*self._kept, own][-self.rounds :]
 
     @torch.no_grad()

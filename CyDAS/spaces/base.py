@@ -14,13 +14,13 @@ class SearchSpace:
     weights_name = PLAIN_KEY
 
     def after_alphas(self, joint: JointNetwork) -> None:
-        """To be told of every update of the architecture parameters. It must not wait for the device."""
+        """To be told of every update of the architecture parameters that was taken. It must not wait for the device."""
 
-    def figures(self, joint: JointNetwork) -> dict[str, float]:
-        """What else a finished round shows."""
+    def figures(self, joint: JointNetwork, architecture: Any) -> dict[str, float]:
+        """What else a finished round, which prefers ``architecture``, shows."""
         return {}
 
-    def costs(self, architecture: Any) -> dict[str, float]:
+    def costs(self, architecture: Any) -> dict[str, Any]:
         """What else a result says of the architecture that was found."""
         return {}
 

@@ -131,7 +131,7 @@ class ChainSpace(SearchSpace):
         from CyDAS.models.chain.network import RetrainedChain, chain_network
 
         if auxiliary:
-            raise CydasError("a chain has no auxiliary head: give --aux_weight 0 with --space chain")
+            raise CydasError("chains have no auxiliary head")
         layout = self.layout
         shape = {"c_last": layout.c_last, "num_classes": layout.n_classes, "in_chans": layout.input_channels}
         network = chain_network(architecture, kind=RetrainedChain, **shape, **self.rates)
@@ -154,13 +154,14 @@ class ChainSpace(SearchSpace):
             self.aim.constraint.adapt(joint.super_layers_arch.mixtures())
 
     @torch.no_grad()
-    def figures(self, joint: JointNetwork) -> dict[str, float]:
+    def figures(self, joint: JointNetwork, architecture: Architecture) -> dict[str, float]:
+        return self.aim.figures(joint.super_layers_arch.mixtures(), architecture) if self.aim else {}
+
+    def costs(self, architecture: Architecture) -> dict[str, Any]:
         if not self.aim:
             return {}
-        return self.aim.figures(joint.super_layers_arch.mixtures(), self.discretise(joint))
-
-    def costs(self, architecture: Architecture) -> dict[str, float]:
-        return {"cost": self.aim.table.of(architecture), "unit_of_cost": self.aim.table.unit} if self.aim else {}
+        table = self.aim.table
+        return {"cost": table.in_units(table.of(architecture)), "unit_of_cost": table.unit}
 
     @torch.no_grad()
     def alpha_entropy(self, joint: JointNetwork) -> float:

@@ -61,7 +61,16 @@ class CostAim:
         return state | {"target": constraint.target, "multiplier": constraint.multiplier.detach().cpu().clone()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with a saved multiplier; all else follows from the flags."""
+        """Go on with a saved multiplier; all else follows from the flags, but for what a latency table says.
+
+        Raises :class:`CydasError` where that is another than the search was begun with.
+        """
+        table = self.table
+        costs = [torch.as_tensor(stage) for stage in state.get("stages", table.stages)]
+        if state.get("fixed", table.fixed) != table.fixed or not torch.equal(
+            torch.stack(costs), torch.stack(table.stages)
+        ):
+            raise CydasError("the operations' costs are not those that the search began with: was the table made anew?")
         if self.constraint is not None:
             self.constraint.multiplier = torch.as_tensor(state["multiplier"]).double()
 

@@ -4,8 +4,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from CyDAS.models.chain.architecture import OPERATIONS, SEARCHED
 from CyDAS.models.chain.cost_table import CostTable
 from CyDAS.models.chain.layout import ChainLayout
@@ -41,21 +39,20 @@ def read_latency_table(path: Path, layout: ChainLayout) -> CostTable:
     try:
         rows = [_rows(table["blocks"][str(stage)]) for stage in SEARCHED]
         fixed = _milliseconds(table["fixed"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise CydasError(
             f"{what}: milliseconds of {len(OPERATIONS)} operations in stages 1 to {SEARCHED[-1]}, as a first and as a "
             "later block, are expected"
         ) from None
-    depths = [first + later * (layout.depth - 1) for first, later in rows]
-    return CostTable(fixed, [torch.tensor(stage, dtype=torch.float64) for stage in depths], "ms")
+    return CostTable.of_blocks(fixed, rows, layout.depth, "ms")
 
 
-def _rows(pair: Any) -> list[list[list[float]]]:
-    """[first], [later]: one row each, of the operations and of the identity, which takes no time."""
+def _rows(pair: Any) -> list[list[float]]:
+    """The operations as a stage's first block, and as a later one."""
     first, later = pair
     if not len(first) == len(later) == len(OPERATIONS):
         raise ValueError
-    return [[[*map(_milliseconds, row), 0.0]] for row in (first, later)]
+    return [[*map(_milliseconds, row)] for row in (first, later)]
 
 
 def _milliseconds(value: Any) -> float:

@@ -59,7 +59,9 @@ def identify_architecture(path: Path) -> tuple[str, Any]:
         except CydasError as error:
             problems[space] = error
     is_meant_for_nats = "|" in str(entries)[:100] or "nodes with" in str(entries)[:100]
-    raise problems["nats" if is_meant_for_nats else "darts"]
+    values = list(entries.values()) if isinstance(entries, dict) else [entries]
+    is_meant_for_chain = all(isinstance(each, list) or str(each).startswith("[[") for each in values)
+    raise problems["nats" if is_meant_for_nats else "chain" if values and is_meant_for_chain else "darts"]
 
 
 def _is_of(space: str, entries: Any) -> bool:

@@ -114,7 +114,7 @@ class NatsSpace(SearchSpace):
     def retrain_network(self, architecture: Architecture, auxiliary: bool) -> NatsNetwork:
         """The benchmark's network of an architecture. Raises :class:`CydasError` for an auxiliary head."""
         if auxiliary:
-            raise CydasError("the networks of NATS-Bench have no auxiliary head: give --aux_weight 0 with --space nats")
+            raise CydasError("the networks of NATS-Bench have no auxiliary head")
         return NatsNetwork(self.evaluation_layout, architecture, self.grad_checkpointing)
 
     def penalty(self, joint: JointNetwork, progress: Progress) -> Tensor:

@@ -196,12 +196,23 @@ def place(network: nn.Module, config: Any, device: torch.device) -> nn.Module:
     if config.channels_last:
         network = network.to(memory_format=torch.channels_last)
     if config.sync_bn and is_distributed() and device.type == "cuda":
-        if config.use_apex and has_apex():
-            from apex.parallel import convert_syncbn_model
-
-            return convert_syncbn_model(network)
-        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        network = synchronised(network, config.use_apex and has_apex())
     return network
+
+
+def synchronised(network: nn.Module, by_apex: bool = False) -> nn.Module:
+    """The network with batch norms over all processes: PyTorch's, or apex's. timm's have an activation in them, which
+    only timm's own conversion keeps.
+    """
+    if any(isinstance(m, nn.BatchNorm2d) and type(m).__module__.startswith("timm.") for m in network.modules()):
+        from timm.layers import convert_sync_batchnorm
+
+        return convert_sync_batchnorm(network)
+    if by_apex:
+        from apex.parallel import convert_syncbn_model
+
+        return convert_syncbn_model(network)
+    return nn.SyncBatchNorm.convert_sync_batchnorm(network)
 
 
 def gather(value: Any) -> list[Any]:

@@ -17,9 +17,13 @@ class ArchitectureParameters(nn.ParameterList):
     def __init__(self, depth: int):
         super().__init__(nn.Parameter(1e-3 * torch.randn(depth, COLUMNS)) for _ in SEARCHED)
 
+    def choices(self) -> dict[str, Tensor]:
+        """The alphas by their names, minus infinity where there is no choice."""
+        return {name: p.masked_fill(_no_choice(p), float("-inf")) for name, p in self.named_parameters()}
+
     def mixtures(self) -> list[Tensor]:
         """``softmax(alpha)`` of each stage, 0 where there is no choice. In float32 at least, also under autocast."""
-        return [alpha.masked_fill(_no_choice(alpha), float("-inf")).softmax(dim=-1) for alpha in self]
+        return [alpha.softmax(dim=-1) for alpha in self.choices().values()]
 
 
 def _no_choice(alpha: Tensor) -> Tensor:

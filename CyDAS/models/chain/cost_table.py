@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from CyDAS.models.chain.alphas import one_hot
 from CyDAS.models.chain.architecture import OPERATIONS, SEARCHED, Architecture
 from CyDAS.models.chain.blocks import Classifier, Stem, make_operation
-from CyDAS.models.chain.layout import ChainLayout
+from CyDAS.models.chain.layout import BlockShape, ChainLayout
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.profile import count_macs
 
@@ -37,13 +37,19 @@ class CostTable:
         self._placed = {torch.device("cpu"): torch.stack(self.stages)}
 
     @classmethod
+    def of_blocks(cls, fixed: float, blocks: Sequence[Sequence[Sequence[float]]], depth: int, unit: str) -> "CostTable":
+        """``blocks``: of each stage with a choice, the operations' costs as its first block and as a later one."""
+        stages = [[[*row, 0.0] for row in (first, *[later] * (depth - 1))] for first, later in blocks]
+        return cls(fixed, [torch.tensor(stage, dtype=torch.float64) for stage in stages], unit)
+
+    @classmethod
     def counted(cls, layout: ChainLayout, count: Counter = count_macs) -> "CostTable":
         """Multiply-accumulates, unless they are counted otherwise."""
         with torch.device("meta"):
             stem, classifier = Stem(layout.input_channels), Classifier(layout)
         image, state = (layout.input_channels, layout.image_size), layout.stage_output(SEARCHED[-1])
         fixed = count(stem, _square(*image)) + count(classifier, _square(*state))
-        return cls(fixed, [_stage_costs(layout, stage, count) for stage in SEARCHED])
+        return cls.of_blocks(fixed, [_block_costs(layout, stage, count) for stage in SEARCHED], layout.depth, "M")
 
     def expected(self, mixtures: Sequence[Tensor]) -> Tensor:
         """The cost expected under ``mixtures``, [blocks, 7] for each stage: a scalar, to be differentiated by them."""
@@ -86,17 +92,24 @@ class CostTable:
             )
 
 
+def places(layout: ChainLayout, stage: int) -> list[tuple[BlockShape, tuple[int, int, int]]]:
+    """Shape and input, [C, H, W], of a stage's first block and of a later one."""
+    found = []
+    for index in (0, 1):
+        shape, size = layout.block(stage, index), layout.resolution(stage if index else stage - 1)
+        found.append((shape, _square(shape.c_in, size)))
+    return found
+
+
 def _square(channels: int, size: int) -> tuple[int, int, int]:
     return channels, size, size
 
 
-def _stage_costs(layout: ChainLayout, stage: int, count: Counter) -> Tensor:
-    """[blocks, 7] in float64: the operations, then the identity. All later blocks cost the same."""
+def _block_costs(layout: ChainLayout, stage: int, count: Counter) -> list[list[int]]:
+    """The operations as a stage's first block, and as a later one."""
     rows = []
-    for index in range(min(layout.depth, 2)):
-        shape, size = layout.block(stage, index), layout.resolution(stage if index else stage - 1)
+    for shape, state in places(layout, stage):
         with torch.device("meta"):
             blocks = [make_operation(shape, operation) for operation in range(len(OPERATIONS))]
-        rows.append([*(count(block, _square(shape.c_in, size)) for block in blocks), 0])
-    rows += rows[1:] * max(0, layout.depth - 2)
-    return torch.tensor(rows, dtype=torch.float64)
+        rows.append([count(block, state) for block in blocks])
+    return rows

@@ -13,7 +13,7 @@ from torch import nn
 from CyDAS.models.chain.architecture import OPERATIONS, SEARCHED
 from CyDAS.models.chain.blocks import Classifier, Stem, make_operation
 from CyDAS.models.chain.choice import random_architecture
-from CyDAS.models.chain.cost_table import CostTable
+from CyDAS.models.chain.cost_table import CostTable, places
 from CyDAS.models.chain.layout import ChainLayout
 from CyDAS.models.chain.network import chain_network
 
@@ -87,21 +87,20 @@ class Latency(NamedTuple):
 
 def measure_latency(layout: ChainLayout, bench: Bench, networks: int) -> Latency:
     """Every operation at every place, and the error of their sums in so many whole networks, drawn at random."""
-    parts = {"stem": (Stem(layout.input_channels), _square(layout.input_channels, layout.image_size))}
-    parts["head"] = (Classifier(layout), _square(*layout.stage_output(SEARCHED[-1])))
+    channels, size = layout.stage_output(SEARCHED[-1])
+    parts = {"stem": (Stem(layout.input_channels), (layout.input_channels, layout.image_size, layout.image_size))}
+    parts["head"] = (Classifier(layout), (channels, size, size))
     for stage in SEARCHED:
-        for index in (0, 1):
-            block, size = layout.block(stage, index), layout.resolution(stage if index else stage - 1)
+        for index, (block, state) in enumerate(places(layout, stage)):
             for operation in range(len(OPERATIONS)):
-                parts[stage, index, operation] = make_operation(block, operation), _square(block.c_in, size)
+                parts[stage, index, operation] = make_operation(block, operation), state
     times = bench.milliseconds(parts)
     blocks = {
         stage: [[times[stage, index, operation] for operation in range(len(OPERATIONS))] for index in (0, 1)]
         for stage in SEARCHED
     }
     fixed = times["stem"] + times["head"]
-    rows = [[first + [0.0]] + [later + [0.0]] * (layout.depth - 1) for first, later in blocks.values()]
-    table = CostTable(fixed, [torch.tensor(stage, dtype=torch.float64) for stage in rows], "ms")
+    table = CostTable.of_blocks(fixed, list(blocks.values()), layout.depth, "ms")
     errors = _errors_of_sums(table, layout, bench, networks)
     return Latency(fixed, {str(stage): pair for stage, pair in blocks.items()}, errors)
 
@@ -109,10 +108,6 @@ def measure_latency(layout: ChainLayout, bench: Bench, networks: int) -> Latency
 def _errors_of_sums(table: CostTable, layout: ChainLayout, bench: Bench, networks: int) -> list[float]:
     drawn = [random_architecture(table, table.range, torch.Generator().manual_seed(seed)) for seed in range(networks)]
     shape = {"c_last": layout.c_last, "num_classes": layout.n_classes, "in_chans": layout.input_channels}
-    image = _square(layout.input_channels, layout.image_size)
+    image = layout.input_channels, layout.image_size, layout.image_size
     wholes = bench.milliseconds({i: (chain_network(each, **shape), image) for i, each in enumerate(drawn)})
     return [table.of(each) / wholes[i] - 1 for i, each in enumerate(drawn)]
-
-
-def _square(channels: int, size: int) -> tuple[int, int, int]:
-    return channels, size, size
