@@ -31,6 +31,10 @@ class Weights:
         averaged = {AVERAGED_KEY: self.average.module} if self.average else {}
         return {self.plain_name: self.network} | averaged
 
+    def reported(self) -> nn.Module:
+        """The network whose results count: the averaged one where there is one."""
+        return [*self.networks().values()][-1]
+
     def state_dicts(self) -> dict[str, dict[str, Tensor]]:
         return {name: network.state_dict() for name, network in self.networks().items()}
 

@@ -77,7 +77,7 @@ class Gallery:
         epochs = training.extent.epochs
         if training.epoch % -(-epochs // TIMES) and training.epoch < epochs:
             return
-        finder = Finder(training.network, training.precision, self.data.classes, self.data.test_steps, self.score)
+        finder = Finder(training.weights.reported(), training.precision, self.data.classes, self.data.test_steps, self.score)
         for scene in self.scenes:
             picture = open_picture(scene.path)
             found = finder.find(picture, scene)

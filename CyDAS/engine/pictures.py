@@ -67,7 +67,7 @@ class ValidationPictures:
             return
         for number, index in enumerate(self.indices):
             pair, _ = self.data.parts["test"][index]
-            picture = self.draw(training.network, pair, self.data.test_steps, training.precision)
+            picture = self.draw(training.weights.reported(), pair, self.data.test_steps, training.precision)
             write_png(self.folder / f"validation_{number}.png", picture)
             log.picture(f"validation/{number}", picture, training.epoch)
         if self.indices:
