@@ -77,7 +77,8 @@ class Gallery:
         epochs = training.extent.epochs
         if training.epoch % -(-epochs // TIMES) and training.epoch < epochs:
             return
-        finder = Finder(training.weights.reported(), training.precision, self.data.classes, self.data.test_steps, self.score)
+        network, data = training.weights.reported(), self.data
+        finder = Finder(network, training.precision, data.classes, data.test_steps, self.score)
         for scene in self.scenes:
             picture = open_picture(scene.path)
             found = finder.find(picture, scene)
