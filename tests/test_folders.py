@@ -354,12 +354,12 @@ def test_training_on_the_test_images_is_said(tmp_path):
 
 
 def test_processes_that_find_other_images_are_told(tmp_path, monkeypatch):
-    from CyDAS.data import sets
+    from CyDAS.data import dataset
 
     make(tmp_path / "train", cat=2, dog=2)
     make(tmp_path / "val", cat=2, dog=2)
     config = SearchConfig(dataset="folder", data_dir=tmp_path, image_size=8)
-    monkeypatch.setattr(sets, "gather", lambda value: [value, "another"])
+    monkeypatch.setattr(dataset, "gather", lambda value: [value, "another"])
     with pytest.raises(CydasError, match="the processes find different training images"):
         load_data(config, Process(0, 2, ONE.device))
 

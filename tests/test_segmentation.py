@@ -331,7 +331,7 @@ def test_predictions_of_own_files_are_masks_of_their_ids_and_pictures(trained, t
     mask = np.array(Image.open(tmp_path / "out" / "deep__a_mask.png"))
     assert mask.shape == (33, 47) and set(mask.flatten()) <= {0, 1, 2}
     assert "a.jpg: " in capsys.readouterr().out
-    with pytest.raises(CydasError, match="would be written to the same one_mask.png"):
+    with pytest.raises(CydasError, match="would both be written as one"):
         save(tmp_path / "two" / "one.png", draw(3)[0])
         main([*flags, "--predict", str(tmp_path / "one.png"), str(tmp_path / "two" / "one.png")])
 

@@ -140,7 +140,7 @@ def test_the_loop_trains_and_compares_by_what_the_task_says(tmp_path):
     assert saved["best_error"] == training.best.error and saved["last"] == list(training.last) and saved["x"] == 1
     assert log.figures[-1][1]["test/error"] == training.last.error
     best = training.best
-    training.finish_epoch(Distance(9.0))
+    training.finish_epoch(Distance(9.0), Distance(9.0))
     assert training.best is best and training.last == Distance(9.0)
 
 

@@ -44,6 +44,10 @@ class Overlap(NamedTuple):
     def record(self) -> dict[str, float]:
         return {"best_miou": self.miou}
 
+    def table(self) -> list[str]:
+        """None: its lines would need the classes' names, and are those of :func:`table`."""
+        return []
+
 
 class Segmentation:
     """A task (see :class:`CyDAS.tasks.Task`). Networks answer with :class:`SegmentationOutput`.
