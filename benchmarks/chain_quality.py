@@ -24,6 +24,7 @@ import CyDAS  # noqa: F401  before torch: it says how long waiting threads spin
 from benchmarks.speed import ROOT, record
 from CyDAS.models.chain.cost_table import CostTable
 from CyDAS.models.chain.layout import ChainLayout
+from CyDAS.spaces import ChainSpace, load_architecture
 from CyDAS.utils.errors import CydasError, run_program
 from CyDAS.utils.files import read_json, write_json
 
@@ -123,6 +124,8 @@ def train(case: Case, about: list[str], runs: Path, name: str, genotype: Path, s
         flags = [*RETRAIN.split(), *case.retrain.split(), "--seed", str(seed), "--cell_file", str(genotype)]
         run("CyDAS/retrain.py", *about, *flags, "--name", name)
     content = read_json(result, "result")
+    if content["genotype"] != ChainSpace.to_strings(load_architecture(genotype, 3, "chain")):
+        raise CydasError(f"{result} is of another chain than {genotype}: delete its folder")
     return {"chain": content["genotype"]["0"], "seed": seed, "macs": content["macs"], "top1": content["last"]["top1"]}
 
 
