@@ -36,7 +36,9 @@ class DetectConfig(BackboneFlags, AveragingFlags, TrainingFlags, RunFlags):
         "on from, last.pth.tar to test or to predict with)",
     )
     weights_key: str | None = flag(
-        None, "name under which a checkpoint of --eval_only or --predict holds the weights (default: the plain ones)"
+        None,
+        "name under which a checkpoint of --eval_only or --predict holds the weights (default: the averaged ones of "
+        "a training with --ema_decay, else the plain ones)",
     )
     # data
     data_dir: Path = flag(Path("experiments/data/coco"), "folder with annotations/, train2017/ and val2017/")
@@ -46,11 +48,6 @@ class DetectConfig(BackboneFlags, AveragingFlags, TrainingFlags, RunFlags):
     test_dir: Path | None = flag(None, "folder of their images (default: that in DATA_DIR)")
     short_side: int = flag(800, "most pixels of an image's shorter side, to which it is resized", at_least=1)
     long_side: int = flag(1333, "most pixels of its longer side", at_least=1)
-    pixel_range: list[float] | None = flag(
-        None,
-        "numbers for black and white in images of more than 8 bits that do not say it, as LOW HIGH (default: 0 and the "
-        "least of 255, 1023, 4095, 16383, 65535 that the training images keep to; for fractions, of 1 and 255)",
-    )
     flip: bool = flag(True, "mirror half of the training images")
     batch_size: int = flag(2, "images per step and process", at_least=1)
     # network

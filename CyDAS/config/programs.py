@@ -52,11 +52,6 @@ class CommonFlags(RunFlags):
     )
     n_classes: int | None = flag(None, "number of classes (default: what the data set says)", at_least=1)
     input_channels: int | None = flag(None, "channels of an image (default: what the data set says)", at_least=1)
-    pixel_range: list[float] | None = flag(
-        None,
-        "numbers for black and white in images of more than 8 bits that do not say it, as LOW HIGH (default: 0 and the "
-        "least of 255, 1023, 4095, 16383, 65535 that the training images keep to; for fractions, of 1 and 255)",
-    )
     use_aa: bool = flag(False, "AutoAugment, with the policy of CIFAR-10 or of ImageNet")
     batch_size: int = flag(128, "images per step and process", at_least=2)
     # network

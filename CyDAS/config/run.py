@@ -32,6 +32,11 @@ class RunFlags:
     process_timeout: float = flag(
         60.0, "seconds after which a process that does not answer ends the run (several processes)", above=0
     )
+    pixel_range: list[float] | None = flag(
+        None,
+        "numbers for black and white in images of more than 8 bits that do not say it, as LOW HIGH (default: 0 and the "
+        "least of 255, 1023, 4095, 16383, 65535 that the training images keep to; for fractions, of 1 and 255)",
+    )
 
     def fill_in(self, given: set[str]) -> None:
         """Set the flags that follow from others and were not ``given``."""

@@ -44,7 +44,9 @@ class SegmentConfig(BackboneFlags, AveragingFlags, TrainingFlags, RunFlags):
         "on from, last.pth.tar to test or to predict with)",
     )
     weights_key: str | None = flag(
-        None, "name under which a checkpoint of --eval_only or --predict holds the weights (default: the plain ones)"
+        None,
+        "name under which a checkpoint of --eval_only or --predict holds the weights (default: the averaged ones of "
+        "a training with --ema_decay, else the plain ones)",
     )
     # data
     dataset: str = flag(
@@ -58,11 +60,6 @@ class SegmentConfig(BackboneFlags, AveragingFlags, TrainingFlags, RunFlags):
     )
     void_ids: list[int] | None = flag(None, "ids in the masks of a folder that count nowhere (default: 255)")
     check_masks: bool = flag(True, "look at every mask before the training starts; off: when its turn comes")
-    pixel_range: list[float] | None = flag(
-        None,
-        "numbers for black and white in images of more than 8 bits that do not say it, as LOW HIGH (default: 0 and the "
-        "least of 255, 1023, 4095, 16383, 65535 that the training images keep to; for fractions, of 1 and 255)",
-    )
     batch_size: int = flag(4, "images per step and process", at_least=2)
     crop_size: list[int] | None = flag(
         None, "height and width of what is trained on, pixels, multiples of 32 (default: 512 1024 cityscapes, 640 640 "
