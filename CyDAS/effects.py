@@ -93,7 +93,12 @@ RULES = (
         "with --method darts, which has no evaluation network",
     ),
     Rule(_flags("evaluation_cells"), lambda c, p: c.space != "nats", "with --space {space}: it is for nats"),
-    Rule(_flags("finalist_rounds finalist_epochs finalist_lr"), lambda c, p: c.finalists < 2, "without --finalists"),
+    Rule(
+        _flags("finalist_rounds finalist_noise finalist_epochs finalist_lr"),
+        lambda c, p: c.finalists < 2,
+        "without --finalists",
+    ),
+    Rule(_flags("finalist_rounds"), lambda c, p: c.finalist_noise, "with --finalist_noise, which takes no rounds"),
     Rule(
         _flags(
             "c_last blocks_per_stage target_flops target_flops_published target_latency latency_table "

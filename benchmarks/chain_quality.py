@@ -3,8 +3,8 @@
     python benchmarks/chain_quality.py --cifar10 FOLDER --imagenette FOLDER --runs FOLDER
 
 At two targets, 0.5 and 0.8 of the largest chain of two blocks a stage, on CIFAR-10 (32 pixels) and on a small part of
-ImageNet in class folders (64 pixels): three searches, which choose among three finalists by a short training on their
-own halves of the data; then a short training of each chain that was found and of five that were drawn at random, within
+ImageNet in class folders (64 pixels): three searches, which choose among six finalists, what they prefer and what they
+draw by their alphas, by a short training on their own halves of the data; then a short training of each chain that was found and of five that were drawn at random, within
 2 percent of the same cost. What is in RUNS already is not run again, so that the whole may be done in parts. Writes
 benchmarks/results/chain_quality.json. About four hours on one core.
 """
@@ -33,8 +33,8 @@ SHARES = (0.5, 0.8)
 DEPTH, C_LAST, CLASSES = 2, 320, 10
 CHAIN = f"--space chain --c_last {C_LAST} --device cpu --threads 1 --channels_last --resume_or_start --print_freq 50"
 SEARCH = (
-    f"--blocks_per_stage {DEPTH} --pretrain_epochs 3 --nasnet_warmup 1 --w_lr 0.05 --nasnet_lr 0.05 --alpha_lr 0.02 "
-    "--alpha_weight_decay 0 --finalists 3 --finalist_lr 0.05"
+    f"--blocks_per_stage {DEPTH} --pretrain_epochs 3 --nasnet_warmup 1 --w_lr 0.05 --nasnet_lr 0.05 --alpha_lr 0.05 "
+    "--alpha_weight_decay 0 --target_tolerance 0.005 --finalists 6 --finalist_noise 1 --finalist_lr 0.05"
 )
 RETRAIN = "--lr 0.05 --label_smooth 0 --cutout_length 0 --drop_rate 0"
 
@@ -51,13 +51,13 @@ class Case(NamedTuple):
 CASES = {
     "cifar10": Case(
         "--dataset cifar10 --data_dir {folder}", 32,
-        "--batch_size 64 --sample_ratio 0.06 --search_iter 13 --search_iter_epochs 1 "
-        "--finalist_rounds 10 --finalist_epochs 0.5", "--batch_size 64 --epochs 1",
+        "--batch_size 64 --sample_ratio 0.06 --search_iter 8 --search_iter_epochs 1 --finalist_epochs 0.5",
+        "--batch_size 64 --epochs 1",
     ),
     "imagenette": Case(
         "--dataset folder --data_dir {folder} --workers 0 --image_size 64", 64,
         "--split class --batch_size 32 --sample_ratio 1.0 --search_iter 12 --search_iter_epochs 3 "
-        "--finalist_rounds 9 --finalist_epochs 20", "--batch_size 32 --epochs 20",
+        "--finalist_epochs 20", "--batch_size 32 --epochs 20",
     ),
 }  # fmt: skip
 
@@ -72,18 +72,19 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cifar10", type=Path, help="folder of CIFAR-10, as torchvision keeps it")
     parser.add_argument("--imagenette", type=Path, help="folder with train/ and val/ of ten classes")
+    parser.add_argument("--shares", type=float, nargs="+", default=SHARES, help="(default: 0.5 0.8)")
     parser.add_argument("--runs", type=Path, required=True, help="folder of all runs")
     options = parser.parse_args(arguments)
     results = {}
     for name, case in CASES.items():
         folder = getattr(options, name)
         if folder is not None:
-            results[name] = {str(share): compare(name, case, folder, share, options.runs) for share in SHARES}
+            results[name] = {str(share): compare(name, case, folder, share, options.runs) for share in options.shares}
     path = ROOT / "benchmarks/results/chain_quality.json"
     earlier = read_json(path, "results")["cases"] if path.exists() else {}
     flags = [part for name in results for part in (f"--{name}", "FOLDER")]
     made = record() | {"command": ["python", "benchmarks/chain_quality.py", *flags, "--runs", "FOLDER"]}
-    write_json(path, made | {"cases": earlier | results})
+    write_json(path, made | {"cases": {name: earlier.get(name, {}) | results.get(name, {}) for name in CASES}})
 
 
 def compare(name: str, case: Case, folder: Path, share: float, runs: Path) -> dict[str, Any]:

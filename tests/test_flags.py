@@ -325,6 +325,8 @@ IDLE = {  # program, flags: those which have no effect
     ("search", "--search_iter 6 --finalist_rounds 3 --finalist_epochs 2 --finalist_lr 0.2"): "finalist_rounds "
     "finalist_epochs finalist_lr",
     ("search", "--search_iter 6 --finalists 2 --finalist_rounds 3"): "",
+    ("search", "--search_iter 6 --finalists 2 --finalist_rounds 3 --finalist_noise 1"): "finalist_rounds",
+    ("search", "--search_iter 6 --finalist_noise 1"): "finalist_noise",
     ("search", "--search_iter 6 --cells_per_stage 2"): "cells_per_stage",
     ("search", "--search_iter 6 --space chain --target_tolerance 0.1 --target_flops 300M"): "",
     ("retrain", "--space nats --stem_multiplier 1 --model_type cifar --drop_path_prob 0.1 --cells_per_stage 3"):

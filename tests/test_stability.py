@@ -17,11 +17,14 @@ from CyDAS.engine.optim import Precision, SearchOptimisers
 from CyDAS.engine.stability import growing, keep_moments, mean_logsumexp, mutate
 from CyDAS.models.alpha_mean import AlphaMean, mean_alphas
 from CyDAS.models.cells.supernet import Mixture
+from CyDAS.models.chain.cost_table import CostTable
+from CyDAS.models.chain.layout import ChainLayout
 from CyDAS.models.nats.architecture import parse_architecture
 from CyDAS.models.nats.networks import NatsLayout
 from CyDAS.runs.checkpoint import load_checkpoint
 from CyDAS.search import main as search
-from CyDAS.spaces import NatsSpace, load_architecture
+from CyDAS.spaces import ChainSpace, NatsSpace, load_architecture
+from CyDAS.spaces.chain_cost import CostAim
 
 CELL = "|nor_conv_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|avg_pool_3x3~0|nor_conv_3x3~1|none~2|"
 SMALL = "--space nats --cells_per_stage 1 --init_channels 4 --image_size 8 --batch_size 16 --device cpu --threads 1"
@@ -66,7 +69,7 @@ def test_all_of_it_is_off_by_default():
     assert {item.name: getattr(config, item.name) for item in fields(StabilityFlags)} == {
         "edge_mutation": 0.0, "average_rounds": 1, "alpha_lr_schedule": "constant", "keep_moments": False,
         "beta_decay": 0.0, "lone_teacher": False, "finalists": 1, "finalist_rounds": 20, "finalist_epochs": 1.0,
-        "finalist_lr": 0.1,
+        "finalist_lr": 0.1, "finalist_noise": 0.0,
     }  # fmt: skip
     assert config.evaluation_cells is None
 
@@ -215,6 +218,32 @@ def test_candidates_are_what_most_of_the_last_rounds_preferred():
     assert [(str(cell), count) for cell, count in found] == [(b, 2), (a, 2)]
     engine.config.finalist_rounds = 7
     assert [(str(cell), count) for cell, count in candidates(engine)] == [(c, 3), (b, 2)]
+
+
+def test_drawn_candidates_are_the_preferred_cell_and_others_by_their_probability():
+    engine = make_search(finalists=4, finalist_noise=1.0)
+    (alpha,) = engine.joint.super_layers_arch.parameters()
+    with torch.no_grad():
+        alpha.copy_(torch.tensor([[0.5, 0.3, 0.2, 0.0, 0.0]]).log().clamp_min(-50.0))
+        alpha[1:, 1:] = -50.0  # the first edge alone has a choice
+    before, first = alpha.clone(), engine.preferred()
+    found = candidates(engine)
+    assert found[0][0] == first and len({str(cell) for cell, _ in found}) == len(found) == 3  # there are no more
+    assert found == candidates(engine) and torch.equal(alpha, before)
+    shares = [count / sum(count for _, count in found) for _, count in found]
+    assert shares[0] == pytest.approx(0.5, abs=0.08) and sorted(shares)[0] == pytest.approx(0.2, abs=0.07)
+    engine.config.seed = 1
+    assert candidates(engine) != found
+
+
+def test_chains_are_drawn_within_their_cost():
+    layout = ChainLayout(depth=2, c_last=320, n_classes=10, image_size=32)
+    space = ChainSpace(layout, CostAim(CostTable.counted(layout), 3.6e6))
+    config = SearchConfig(space="chain", finalists=6, finalist_noise=1.0)
+    engine = CyclicSearch(space, space.build(), config, Precision(torch.device("cpu"), False, "bf16"))
+    chains = [chain for chain, _ in candidates(engine)]
+    assert len(set(chains)) == 6
+    assert all(space.aim.table.of(chain) == pytest.approx(3.6e6, rel=0.02) for chain in chains)
 
 
 def test_warm_up_rounds_have_no_vote(finished):

@@ -32,9 +32,13 @@ class StabilityFlags:
         False, "distillation teaches the search network only: no gradient of it goes into the evaluation network"
     )
     finalists: int = flag(
-        1, "cells, those that most of the last --finalist_rounds preferred, of which the best is found by a short "
-        "training of each on train and a test on val; 1: the last round's is found", at_least=1,
+        1, "architectures, those that most of the last --finalist_rounds preferred, of which the best is found by a "
+        "short training of each on train and a test on val; 1: the last round's is found", at_least=1,
     )  # fmt: skip
     finalist_rounds: int = flag(20, "rounds, the last ones, that finalists are from", at_least=1)
+    finalist_noise: float = flag(
+        0.0, "instead of rounds: the first finalist is what the search prefers, the others what it prefers with Gumbel "
+        "noise of this scale on its alphas; 1 draws every choice by its probability", at_least=0,
+    )  # fmt: skip
     finalist_epochs: float = flag(1.0, "epochs, or share of one, of a finalist's training on the train half", above=0)
     finalist_lr: float = flag(0.1, "learning rate at the start of a finalist's training (SGD, cosine to 0)", above=0)

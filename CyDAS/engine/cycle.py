@@ -16,7 +16,7 @@ from CyDAS.data.batch import images_in
 from CyDAS.data.loaders import Batch, Batches
 from CyDAS.engine.graphs import CudaRecorder, Update, UpdateGraphs
 from CyDAS.engine.optim import Figures, Precision, SearchOptimisers, cosine
-from CyDAS.engine.stability import keep_moments
+from CyDAS.engine.stability import add_noise, keep_moments
 from CyDAS.engine.updates import SearchUpdates, Space
 from CyDAS.models.alpha_mean import AlphaMean
 from CyDAS.models.joint import JointNetwork
@@ -96,7 +96,7 @@ class CyclicSearch(SearchUpdates):
     def _remember(self) -> None:
         """What the round that has ended says, for ``--average_rounds`` and ``--finalists``."""
         self.alpha_mean.add(self.joint.super_layers_arch)
-        if self.config.finalists > 1:
+        if self.config.finalists > 1 and not self.config.finalist_noise:
             self.preferences.append(self.space.to_state(self.preferred()))
 
     def _check_alphas(self) -> None:
@@ -153,11 +153,16 @@ class CyclicSearch(SearchUpdates):
         self._set_optimisers()
         log.info("new evaluation network, %d of its operations go on from their earlier weights", known)
 
-    def preferred(self) -> Any:
-        """The architecture that is read off the alphas, or with ``--average_rounds`` off their mean."""
+    def preferred(self, noise: float = 0.0, generator: torch.Generator | None = None) -> Any:
+        """The architecture that is read off the alphas, or with ``--average_rounds`` off their mean.
+
+        ``noise``: the scale of what is added to them before, from ``generator``.
+        """
         alphas = self.joint.super_layers_arch
         own = self.alpha_mean.apply(alphas)
         try:
+            if noise:
+                add_noise(alphas, noise, generator)
             return self.space.discretise(self.joint)
         finally:
             alphas.load_state_dict(own)

@@ -1,4 +1,4 @@
-"""The last choice of a search: among the architectures that its last rounds preferred, by a short training of each.
+"""The last choice of a search: among architectures that it nearly prefers, by a short training of each.
 
 What a search network prefers by a hair may be worse than what it preferred a round before. Finalists are trained at
 the depth of the network that will be retrained, on the train half, and compared on the val half: the search sees no
@@ -23,15 +23,17 @@ from CyDAS.runs.logs import RunLog
 from CyDAS.tasks.classification import Classification, retrain_loss
 from CyDAS.utils.distributed import copy_from_main, place
 
-#: What a finalist's random numbers depend on beside the search's seed and its number.
-STREAM = 8
+#: What a finalist's random numbers depend on beside the search's seed and its number; what the drawing of them does.
+STREAM, DRAWING = 8, 10
+#: Draws for each finalist that is asked for, before there are fewer: alphas may have decided.
+DRAWS = 100
 
 
 class Judged(NamedTuple):
     """A finalist and how it did."""
 
     architecture: dict[str, str]  #: as a checkpoint holds it
-    rounds: int  #: of the last ones, that preferred it
+    rounds: int  #: of the last ones, that preferred it; of drawn ones, how often it was drawn
     top1: float  #: percent, on the val half
 
 
@@ -45,7 +47,8 @@ def choose(
     for number, (architecture, rounds) in enumerate(candidates(search)):
         if number < len(search.judged):
             continue
-        log.info("finalist %d: %s, preferred in %d rounds", number + 1, search.space.brief(architecture), rounds)
+        origin = "drawn %d times" if search.config.finalist_noise else "preferred in %d rounds"
+        log.info(f"finalist %d: %s, {origin}", number + 1, search.space.brief(architecture), rounds)
         steps = finalist_steps(search.config, train)
         network = train_finalist(search, architecture, number, train, steps, log, progress)
         top1 = evaluate(network, task, val, search.precision).top1
@@ -57,6 +60,27 @@ def choose(
 
 
 def candidates(search: CyclicSearch) -> list[tuple[Any, int]]:
+    """The finalists, the most likely first."""
+    return drawn(search) if search.config.finalist_noise else visited(search)
+
+
+def drawn(search: CyclicSearch) -> list[tuple[Any, int]]:
+    """What the search prefers, then what it prefers with noise on its alphas; and how often each came."""
+    config = search.config
+    generator = seeded_generator(config.seed, DRAWING)
+    first = search.preferred()
+    found, counts = {str(search.space.to_strings(first)): first}, Counter()
+    for _ in range(DRAWS * config.finalists):
+        if len(found) == config.finalists:
+            break
+        architecture = search.preferred(config.finalist_noise, generator)
+        name = str(search.space.to_strings(architecture))
+        found.setdefault(name, architecture)
+        counts[name] += 1
+    return [(architecture, counts[name]) for name, architecture in found.items()]
+
+
+def visited(search: CyclicSearch) -> list[tuple[Any, int]]:
     """The architectures that most of the last rounds preferred, and how many did; the latest first of equally many."""
     config, space = search.config, search.space
     last = [space.parse(each, config.layer_num, "round") for each in search.preferences[-config.finalist_rounds :]]

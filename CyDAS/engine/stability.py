@@ -36,13 +36,24 @@ def mutate(mixtures: Any, probability: float, *key: int) -> Any:
 
 def _mutated(mixture: Tensor, probability: float, generator: torch.Generator) -> Tensor:
     edges, operations = mixture.shape
-    chances, draws = (torch.rand(edges, count, generator=generator) for count in (1, operations))
-    chances, draws = (numbers.to(mixture.device, non_blocking=True) for numbers in (chances, draws))
-    # the largest of log(weight) + Gumbel noise is each operation with its weight's probability
-    noise = -(-draws.clamp_min(1e-12).log()).log().to(mixture.dtype)
+    chances = torch.rand(edges, 1, generator=generator).to(mixture.device, non_blocking=True)
+    noise = gumbel((edges, operations), generator).to(mixture, non_blocking=True)
     chosen = (mixture.log() + noise).argmax(dim=1, keepdim=True)
     alone = torch.zeros_like(mixture).scatter_(1, chosen, mixture.sum(dim=1, keepdim=True))
     return torch.where(chances < probability, alone, mixture)
+
+
+def gumbel(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Noise: the largest of log(weight) + noise is each of several with its weight's probability."""
+    return -(-torch.rand(*shape, generator=generator).clamp_min(1e-12).log()).log()
+
+
+@torch.no_grad()
+def add_noise(architecture: nn.Module, scale: float, generator: torch.Generator) -> None:
+    """Gumbel noise of a scale on all trained architecture parameters that have a row for each edge or block."""
+    for alpha in architecture.parameters():
+        if alpha.requires_grad and alpha.dim() == 2:
+            alpha += scale * gumbel(alpha.shape, generator).to(alpha)
 
 
 def growing(last: float, index: int, rounds: int) -> float:
