@@ -22,7 +22,7 @@ from CyDAS.engine.estimate import estimate_training, print_estimate
 from CyDAS.engine.evaluation import evaluate
 from CyDAS.engine.finding import Finder, Gallery, predict
 from CyDAS.engine.guard import StepGuard
-from CyDAS.engine.optim import Precision, make_optimiser, scale_learning_rates
+from CyDAS.engine.optim import Precision, optimiser_of, scale_learning_rates
 from CyDAS.engine.results import report_training
 from CyDAS.engine.schedules import step_decay
 from CyDAS.engine.training import Extent, Training
@@ -55,7 +55,7 @@ def train_detector(config: DetectConfig, given: set[str], process: Process) -> N
     training = Training(
         network,
         Detection(data.classes),
-        make_optimiser(list(network.parameters()), config.lr, config.momentum, config.weight_decay),
+        optimiser_of(network, config),
         step_decay(config.lr, config.lr_epochs, config.warmup_steps, len(train)),
         Extent(config.epochs, config.accum_steps, config.grad_clip, config.print_freq, config.ema_decay),
         Precision(process.device, config.use_amp, config.amp_dtype),

@@ -18,7 +18,7 @@ from CyDAS.effects import idle_flags
 from CyDAS.engine.continuing import check_training
 from CyDAS.engine.estimate import estimate_training, print_estimate
 from CyDAS.engine.guard import StepGuard
-from CyDAS.engine.optim import Precision, retrain_optimiser, scale_learning_rates
+from CyDAS.engine.optim import Precision, optimiser_of, scale_learning_rates
 from CyDAS.engine.results import report_training
 from CyDAS.engine.schedules import retrain_schedule
 from CyDAS.engine.training import Extent, Training
@@ -63,7 +63,7 @@ def retrain_once(config: RetrainConfig, given: set[str], process: Process, cell_
     training = Training(
         network,
         Classification(data.n_classes, config.label_smooth, config.aux_weight, config.mixup_alpha),
-        retrain_optimiser(network, config),
+        optimiser_of(network, config),
         retrain_schedule(config, len(train), process.world_size),
         Extent(config.total_epochs, config.accum_steps, config.grad_clip, config.print_freq, config.ema_decay),
         Precision(process.device, config.use_amp, config.amp_dtype),

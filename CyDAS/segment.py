@@ -18,7 +18,7 @@ from CyDAS.effects import idle_flags
 from CyDAS.engine.continuing import check_training
 from CyDAS.engine.estimate import estimate_training, print_estimate
 from CyDAS.engine.guard import StepGuard
-from CyDAS.engine.optim import Precision, make_optimiser, scale_learning_rates
+from CyDAS.engine.optim import Precision, optimiser_of, scale_learning_rates
 from CyDAS.engine.pictures import ValidationPictures
 from CyDAS.engine.results import report_training
 from CyDAS.engine.schedules import poly_schedule
@@ -59,7 +59,7 @@ def train_once(config: SegmentConfig, process: Process, notes: list[str]) -> Non
     training = Training(
         network,
         make_task(config, data.n_classes),
-        make_optimiser(list(network.parameters()), config.lr, config.momentum, config.weight_decay),
+        optimiser_of(network, config),
         poly_schedule(config.lr, config.epochs * len(train), config.warmup_steps, config.warmup_lr),
         Extent(config.epochs, config.accum_steps, config.grad_clip, config.print_freq, config.ema_decay),
         Precision(process.device, config.use_amp, config.amp_dtype),

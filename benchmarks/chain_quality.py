@@ -4,9 +4,9 @@
 
 At two targets, 0.5 and 0.8 of the largest chain of two blocks a stage, on CIFAR-10 (32 pixels) and on a small part of
 ImageNet in class folders (64 pixels): three searches, which choose among six finalists, what they prefer and what they
-draw by their alphas, by a short training on their own halves of the data; then a short training of each chain that was found and of five that were drawn at random, within
-2 percent of the same cost. What is in RUNS already is not run again, so that the whole may be done in parts. Writes
-benchmarks/results/chain_quality.json. About four hours on one core.
+draw by their alphas, by a short training on their own halves of the data; then a short training of each chain that was
+found and of five that were drawn at random, within 2 percent of the same cost. What is in RUNS already is not run
+again, so that the whole may be done in parts. Writes benchmarks/results/chain_quality.json.
 """
 
 import argparse

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from CyDAS.config.programs import TrainingFlags
-from CyDAS.config.recipe import AveragingFlags
+from CyDAS.config.recipe import AveragingFlags, OptimiserFlags
 from CyDAS.config.run import RunFlags
 from CyDAS.config.transfer import BackboneFlags
 from CyDAS.utils.errors import CydasError
@@ -19,7 +19,7 @@ LAYOUT = {
 
 
 @dataclass
-class DetectConfig(BackboneFlags, AveragingFlags, TrainingFlags, RunFlags):
+class DetectConfig(BackboneFlags, OptimiserFlags, AveragingFlags, TrainingFlags, RunFlags):
     """Flags of ``detect.py``."""
 
     dataset: ClassVar[str] = "coco"  #: files, not classes in folders
@@ -54,12 +54,12 @@ class DetectConfig(BackboneFlags, AveragingFlags, TrainingFlags, RunFlags):
     width: int = flag(256, "channels of the pyramid and the heads", at_least=1, of_network=True)
     # training
     epochs: int = flag(12, "epochs in all", at_least=1)
-    lr: float = flag(0.02, "learning rate (SGD)", above=0)
+    lr: float = flag(0.02, "learning rate at its highest", above=0)
     lr_epochs: list[int] | None = flag(
         None, "epochs after which the rate falls to a tenth (default: 8 and 11 of 12, of others the same shares)"
     )
     warmup_steps: int = flag(500, "steps over which the rate rises from a third", at_least=0)
-    momentum: float = flag(0.9, "momentum of SGD", at_least=0, below=1)
+    momentum: float = flag(0.9, "momentum of the optimiser", at_least=0, below=1)
     weight_decay: float = flag(1e-4, "weight decay of all parameters", at_least=0)
     grad_clip: float = flag(35.0, "largest gradient norm of an update; 0 for no limit", at_least=0)
     # what is shown

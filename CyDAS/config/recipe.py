@@ -35,20 +35,29 @@ class AveragingFlags:
 
 
 @dataclass
-class RecipeFlags(AveragingFlags):
+class OptimiserFlags:
+    """Which optimiser trains a network, beside its learning rate, momentum and weight decay."""
+
+    optimizer: str = flag(
+        "sgd", "SGD, timm's RMSProp in TensorFlow's form, or AdamW (its first beta is --momentum)",
+        ("sgd", "rmsproptf", "adamw"),
+    )  # fmt: skip
+    opt_alpha: float = flag(0.9, "how much of its mean square gradient RMSProp keeps in a step", at_least=0, below=1)
+    opt_eps: float = flag(1e-3, "what RMSProp adds to the mean square gradient, under the root", above=0)
+    no_decay_1d: bool = flag(False, "no weight decay of biases and batch norms, of tensors with one dimension")
+
+
+@dataclass
+class RecipeFlags(OptimiserFlags, AveragingFlags):
     """Optimiser, learning rate, regularisation and augmentation of a training."""
 
     # optimiser
-    optimizer: str = flag("sgd", "SGD, or timm's RMSProp in TensorFlow's form", ("sgd", "rmsproptf"))
     lr: float = flag(0.025, "learning rate at its highest", above=0)
     momentum: float = flag(0.9, "momentum of the optimiser", at_least=0, below=1)
     nesterov: bool = flag(False, "Nesterov's momentum (SGD)")
-    opt_alpha: float = flag(0.9, "how much of its mean square gradient RMSProp keeps in a step", at_least=0, below=1)
-    opt_eps: float = flag(1e-3, "what RMSProp adds to the mean square gradient, under the root", above=0)
     weight_decay: float = flag(
         5e-4, "weight decay (CIFAR: 3e-4 for networks of up to 3.5 M parameters, unless given)", at_least=0
     )
-    no_decay_1d: bool = flag(False, "no weight decay of biases and batch norms, of tensors with one dimension")
     grad_clip: float = flag(5.0, "largest gradient norm of an update; 0 for no limit", at_least=0)
     # learning rate
     lr_schedule: str = flag(

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from CyDAS.config.programs import TrainingFlags
-from CyDAS.config.recipe import AveragingFlags
+from CyDAS.config.recipe import AveragingFlags, OptimiserFlags
 from CyDAS.config.run import RunFlags
 from CyDAS.config.transfer import BackboneFlags
 from CyDAS.utils.errors import CydasError
@@ -29,7 +29,7 @@ PUBLISHED = {
 
 
 @dataclass
-class SegmentConfig(BackboneFlags, AveragingFlags, TrainingFlags, RunFlags):
+class SegmentConfig(BackboneFlags, OptimiserFlags, AveragingFlags, TrainingFlags, RunFlags):
     """Flags of ``segment.py``."""
 
     # what to do
@@ -102,12 +102,12 @@ class SegmentConfig(BackboneFlags, AveragingFlags, TrainingFlags, RunFlags):
     )
     # training
     epochs: int = flag(4000, "epochs in all (ade20k: 1000, a folder: 100, unless given)", at_least=1)
-    lr: float = flag(0.05, "learning rate at the end of the warm-up, then 0.9-polynomial to 0 (SGD)", above=0)
+    lr: float = flag(0.05, "learning rate at the end of the warm-up, then 0.9-polynomial to 0", above=0)
     warmup_steps: int = flag(
         1000, "steps with an exponential start of the learning rate (a folder: 100, unless given)", at_least=0
     )
     warmup_lr: float = flag(5e-6, "learning rate that the warm-up starts from", above=0)
-    momentum: float = flag(0.9, "momentum of SGD", at_least=0, below=1)
+    momentum: float = flag(0.9, "momentum of the optimiser", at_least=0, below=1)
     weight_decay: float = flag(1e-4, "weight decay of every parameter", at_least=0)
     grad_clip: float = flag(0.0, "largest gradient norm of an update; 0 for no limit", at_least=0)
     aux_weight: float = flag(0.2, "weight of each auxiliary head's loss", at_least=0)

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
-from torch.optim import SGD, Adam, Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from CyDAS.config import RetrainConfig, SearchConfig, TrainingConfig
+from CyDAS.config import DetectConfig, RetrainConfig, SearchConfig, SegmentConfig, TrainingConfig
 from CyDAS.data.batch import images_in, split
 from CyDAS.models.joint import JointNetwork
 from CyDAS.utils.distributed import all_sum, average_gradients
@@ -122,14 +122,17 @@ def make_optimiser(
     return SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
 
 
-def retrain_optimiser(network: nn.Module, config: RetrainConfig) -> Optimizer:
-    """The optimiser of a found network's training, as the flags say; with ``--no_decay_1d`` it has two groups."""
+def optimiser_of(network: nn.Module, config: RetrainConfig | DetectConfig | SegmentConfig) -> Optimizer:
+    """The optimiser of a network's training, as the flags say; with ``--no_decay_1d`` it has two groups."""
     parameters: Sequence[Any] = list(network.parameters())
     if config.no_decay_1d:
         flat, others = ([p for p in parameters if (p.ndim < 2) == is_flat] for is_flat in (True, False))
         parameters = [{"params": flat, "weight_decay": 0.0}, {"params": others}]
     if config.optimizer == "sgd":
-        return make_optimiser(parameters, config.lr, config.momentum, config.weight_decay, config.nesterov)
+        nesterov = getattr(config, "nesterov", False)
+        return make_optimiser(parameters, config.lr, config.momentum, config.weight_decay, nesterov)
+    if config.optimizer == "adamw":
+        return AdamW(parameters, config.lr, betas=(config.momentum, 0.999), weight_decay=config.weight_decay)
     from timm.optim import create_optimizer_v2  # late: timm takes seconds to import
 
     return create_optimizer_v2(
