@@ -318,7 +318,7 @@ def test_the_range_is_what_the_smallest_and_the_largest_network_cost(table):
 def test_the_preferred_architecture_has_each_blocks_best(table):
     architecture = parse_architecture("[[0], [0], [3, 1, 5], [2, 4], [3, 3, 3, 3], [1], [0]]")
     assert preferred(one_hot(architecture, 4)) == architecture
-    assert ChainSpace.preferred({str(s): m for s, m in enumerate(one_hot(architecture, 4))}) == architecture
+    assert ChainSpace.preferred({str(s): 9 * m for s, m in enumerate(one_hot(architecture, 4))}) == architecture
     with pytest.raises(RuntimeError):
         ChainSpace.preferred({"alpha": torch.zeros(6, 5)})
     alphas = ArchitectureParameters(4)
@@ -326,6 +326,17 @@ def test_the_preferred_architecture_has_each_blocks_best(table):
         for alpha in alphas:
             alpha[:, -1] = 9.0  # all that may be left out is
     assert preferred(alphas.mixtures()).blocks == 6
+    with torch.no_grad():
+        for alpha in alphas:
+            alpha.copy_(torch.tensor([[0.0, 0.0, 0.1, 0.0, 0.0, 0.0, 1.7]] * 4))  # likelier than each of them, not all
+    assert str(preferred(alphas.mixtures())) == f"[[0], {', '.join(['[2, 2, 2, 2]'] * 5)}, [0]]"
+
+
+def test_at_the_start_a_block_is_as_open_as_its_operation():
+    for mixture in ArchitectureParameters(4).mixtures():
+        expected = torch.tensor([1 / 12] * 6 + [1 / 2]).expand(3, -1)
+        torch.testing.assert_close(mixture[1:], expected, rtol=0.01, atol=0)
+        torch.testing.assert_close(mixture[0], torch.tensor([1 / 6] * 6 + [0.0]), rtol=0.01, atol=0)
 
 
 def test_within_a_window_the_most_probable_architecture_is_found(small_table):

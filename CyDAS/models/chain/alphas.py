@@ -1,5 +1,6 @@
 """The architecture parameters of the chain space, what they weigh and what they prefer."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -12,10 +13,17 @@ COLUMNS = len(OPERATIONS) + 1
 
 
 class ArchitectureParameters(nn.ParameterList):
-    """One alpha a stage with a choice, [blocks, 7]; the identity, the last column, is not for a stage's first block."""
+    """One alpha a stage with a choice, [blocks, 7]; the identity, the last column, is not for a stage's first block.
+
+    The identity starts with as much weight as all operations together: whether there is a block is as open as which
+    one it is. With a seventh only, what a search prefers would be deep and made of the cheapest operations.
+    """
 
     def __init__(self, depth: int):
         super().__init__(nn.Parameter(1e-3 * torch.randn(depth, COLUMNS)) for _ in SEARCHED)
+        with torch.no_grad():
+            for alpha in self:
+                alpha[:, IDENTITY] += math.log(len(OPERATIONS))
 
     def choices(self) -> dict[str, Tensor]:
         """The alphas by their names, minus infinity where there is no choice."""
@@ -34,13 +42,19 @@ def _no_choice(alpha: Tensor) -> Tensor:
 
 @torch.no_grad()
 def preferred(mixtures: Sequence[Tensor]) -> Architecture:
-    """Each block's most probable operation or identity. ``mixtures``: [blocks, 7] for each stage with a choice."""
-    return from_columns([mixture.argmax(dim=-1).tolist() for mixture in mixtures])
+    """Each block's most probable operation, where it more probably has one than not. ``mixtures``: [blocks, 7] for
+    each stage with a choice.
+    """
+    stages = []
+    for mixture in mixtures:
+        operations = mixture[:, :IDENTITY].argmax(dim=-1)
+        stages.append(torch.where(mixture[:, IDENTITY] > 0.5, IDENTITY, operations).tolist())
+    return from_columns(stages)
 
 
 def from_columns(stages: Sequence[Sequence[int]]) -> Architecture:
     """The architecture of each stage's blocks' columns; identities are left out."""
-    chosen = [[IDENTITY if column == len(OPERATIONS) else column for column in stage] for stage in stages]
+    chosen = [[IDENTITY if column in (IDENTITY, len(OPERATIONS)) else column for column in stage] for stage in stages]
     return without_gaps([[0], *chosen, [0]])
 
 

@@ -48,8 +48,9 @@ class CostConstraint:
     def start_from(self, alphas: ArchitectureParameters) -> None:
         """Shift alphas that say nothing yet so that the cost expected is the target.
 
-        Each alpha falls in proportion to its cost: of all mixtures with this cost that is the one of largest entropy,
-        as little as possible is decided before the search. Cheap targets favour the identity, dear ones avoid it.
+        Each alpha falls in proportion to its cost: of all mixtures with this cost that is the one nearest to the start
+        (in Kullback-Leibler divergence), as little as possible is decided before the search. Cheap targets favour the
+        identity, dear ones avoid it.
         """
         before = [alpha.clone() for alpha in alphas]
         unit = max(float(costs.max()) for costs in self.table.stages)

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from CyDAS.models.chain.architecture import SEARCHED
 from CyDAS.models.chain.blocks import State, block_squeeze_excite
 from CyDAS.models.chain.layout import BlockShape, ChainLayout
+from CyDAS.models.chain.recomputed import convolve
 
 KERNELS = (3, 5, 7)
 NARROW, WIDE = 4, 6  #: the expansions
@@ -54,11 +55,10 @@ class MixedBlock(nn.Module):
         x, weights = state[0], mixture[self.index]
         used = weights[:-1].sum()
         p = (weights[:-1] / used.clamp_min(torch.finfo(weights.dtype).tiny)).view(len(KERNELS), 2)
-        h = F.silu(self.bn1(self.conv_pw(x)))
-        kernel = self.superposed(p).to(h.dtype)
-        h = F.conv2d(h, kernel, stride=self.stride, padding=KERNELS[-1] // 2, groups=len(kernel))
-        h = F.silu(self.bn2(h))
-        y = self.bn3(self.conv_pwl(h * self._gates(h, p)))
+        h = self.bn1(self.conv_pw(x))
+        kernel = self.superposed(p)
+        h = self.bn2(convolve(F.silu, [h], kernel, self.stride, KERNELS[-1] // 2, groups=len(kernel)))
+        y = self.bn3(convolve(_gated, [h, self._gates(h, p)], self.conv_pwl.weight))
         return (x + used.to(y.dtype) * y if self.has_skip else y,)
 
     def superposed(self, p: Tensor) -> Tensor:
@@ -77,11 +77,15 @@ class MixedBlock(nn.Module):
         )
 
     def _gates(self, h: Tensor, p: Tensor) -> Tensor:
-        """``p(e=4) gate_4 + p(e=6) gate_6``, [N, 6 C, 1, 1]."""
+        """``p(e=4) gate_4 + p(e=6) gate_6``, [N, 6 C, 1, 1]. ``h``: before the activation."""
         of_narrow, of_wide = p.sum(dim=0).to(h.dtype)
-        mean = h.mean(dim=(2, 3), keepdim=True)
+        mean = F.silu(h).mean(dim=(2, 3), keepdim=True)
         narrow = of_narrow * _gate(self.se[0], mean[:, : self.narrow])
         return of_wide * _gate(self.se[1], mean) + F.pad(narrow, (0, 0, 0, 0, 0, h.shape[1] - self.narrow))
+
+
+def _gated(h: Tensor, gates: Tensor) -> Tensor:
+    return F.silu(h) * gates
 
 
 def _gate(se: nn.Module, mean: Tensor) -> Tensor:
