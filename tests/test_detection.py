@@ -13,7 +13,7 @@ from PIL import Image
 from spies import CPU, ONE
 from test_reliability import same
 from torch import nn
-from two_ranks import run_ranks
+from two_ranks import CONTEXT, run_ranks
 
 from CyDAS.config import DetectConfig
 from CyDAS.data.scenes import load_scenes
@@ -366,6 +366,21 @@ def test_objects_are_found_in_a_users_own_images(data, tmp_path, capsys):
         detect([*flags, "--predict", str(tmp_path / "gone")])
 
 
+def _predict(rank, flags):
+    detect(flags)
+
+
+def test_two_processes_predict_what_one_does(data, tmp_path):
+    about = ["--output_dir", str(data / "runs"), "--name", "run", "--device", "cpu", "--threads", "1"]
+    flags = [*about, "--show_score", "0", "--predict", str(data / "test")]
+    detect([*flags, "--predict_dir", str(tmp_path / "one")])
+    results = run_ranks(_predict, [*flags, "--predict_dir", str(tmp_path / "two")], join=False)
+    assert [error for error, _ in results] == [None, None]
+    one, two = (sorted(path.name for path in (tmp_path / name).iterdir()) for name in ("one", "two"))
+    assert one == two and len(one) == 3
+    assert (tmp_path / "one/detections.json").read_text() == (tmp_path / "two/detections.json").read_text()
+
+
 @pytest.mark.parametrize("step", [2, 4])
 def test_a_run_that_is_stopped_goes_on_to_the_last_bit(data, tmp_path, monkeypatch, step):
     own_loss, calls = Detection.loss, []
@@ -381,7 +396,31 @@ def test_a_run_that_is_stopped_goes_on_to_the_last_bit(data, tmp_path, monkeypat
     with pytest.raises(Stopped, match="saved in"):
         run(tmp_path)
     monkeypatch.setattr(Detection, "loss", own_loss)
-    folder = run(tmp_path, "--resume")
+    ends_as_undisturbed(run(tmp_path, "--resume"), data)
+
+
+@pytest.mark.parametrize("step", [2, 3])
+def test_a_run_that_is_killed_goes_on_to_the_last_bit(data, tmp_path, monkeypatch, step):
+    """By SIGKILL, within an epoch and in the first step of the next one; there is a checkpoint of every step."""
+    own_loss, calls = Detection.loss, []
+
+    def loss(self, output, targets):
+        calls.append(1)
+        if len(calls) == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return own_loss(self, output, targets)
+
+    copy_of(data, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Detection, "loss", loss)
+        child = CONTEXT.Process(target=run, args=(tmp_path, "--checkpoint_minutes", "0.000001"))
+        child.start()
+        child.join(120)
+    assert child.exitcode == -signal.SIGKILL
+    ends_as_undisturbed(run(tmp_path, "--resume"), data)
+
+
+def ends_as_undisturbed(folder, data):
     for name in ("last.pth.tar", "best.pth.tar", "detect_resume.pth.tar"):
         whole, continued = load_checkpoint(data / "runs/detect/run" / name), load_checkpoint(folder / name)
         for key in ("model_main", "optimizer", "processes", "last", "best"):
