@@ -10,7 +10,6 @@ again, so that the whole may be done in parts. Writes benchmarks/results/chain_q
 """
 
 import argparse
-import subprocess
 import sys
 from pathlib import Path
 from statistics import mean, stdev
@@ -21,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import CyDAS  # noqa: F401  before torch: it says how long waiting threads spin
 
 # isort: split
+from benchmarks.runs import run
 from benchmarks.speed import ROOT, record
 from CyDAS.models.chain.cost_table import CostTable
 from CyDAS.models.chain.layout import ChainLayout
@@ -60,12 +60,6 @@ CASES = {
         "--finalist_epochs 20", "--batch_size 32 --epochs 20",
     ),
 }  # fmt: skip
-
-
-def run(program: str, *flags: str) -> None:
-    command = [sys.executable, str(ROOT / program), *flags]
-    if subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
-        raise CydasError(f"this failed: {' '.join(command)}")
 
 
 def main(arguments: list[str] | None = None) -> None:
