@@ -14,16 +14,18 @@ from CyDAS.config.stability import StabilityFlags
 from CyDAS.engine.cycle import CyclicSearch
 from CyDAS.engine.finalists import candidates
 from CyDAS.engine.optim import Precision, SearchOptimisers
-from CyDAS.engine.stability import growing, keep_moments, mean_logsumexp, mutate
+from CyDAS.engine.stability import growing, keep_moments, mean_logsumexp, mutate, sample_mixtures
 from CyDAS.models.alpha_mean import AlphaMean, mean_alphas
+from CyDAS.models.cells.layout import Layout
 from CyDAS.models.cells.supernet import Mixture
+from CyDAS.models.chain.alphas import ArchitectureParameters as ChainArchitecture
 from CyDAS.models.chain.cost_table import CostTable
 from CyDAS.models.chain.layout import ChainLayout
 from CyDAS.models.nats.architecture import parse_architecture
 from CyDAS.models.nats.networks import NatsLayout
 from CyDAS.runs.checkpoint import load_checkpoint
 from CyDAS.search import main as search
-from CyDAS.spaces import ChainSpace, NatsSpace, load_architecture
+from CyDAS.spaces import ChainSpace, DartsSpace, NatsSpace, load_architecture
 from CyDAS.spaces.chain_cost import CostAim
 
 CELL = "|nor_conv_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|avg_pool_3x3~0|nor_conv_3x3~1|none~2|"
@@ -33,7 +35,7 @@ ROUNDS = (
 )
 ALL = (
     "--evaluation_cells 2 --edge_mutation 0.5 --average_rounds 2 --alpha_lr_schedule cosine --keep_moments "
-    "--beta_decay 0.5 --lone_teacher --finalists 2 --finalist_rounds 3 --finalist_epochs 1.2 "
+    "--beta_decay 0.5 --dirichlet --lone_teacher --finalists 2 --finalist_rounds 3 --finalist_epochs 1.2 "
     "--alpha_lr 3 --checkpoint_minutes 0.000001"
 )
 
@@ -68,8 +70,8 @@ def test_all_of_it_is_off_by_default():
     config = SearchConfig()
     assert {item.name: getattr(config, item.name) for item in fields(StabilityFlags)} == {
         "edge_mutation": 0.0, "average_rounds": 1, "alpha_lr_schedule": "constant", "keep_moments": False,
-        "beta_decay": 0.0, "lone_teacher": False, "finalists": 1, "finalist_rounds": 20, "finalist_epochs": 1.0,
-        "finalist_lr": 0.1, "finalist_noise": 0.0,
+        "beta_decay": 0.0, "dirichlet": False, "lone_teacher": False, "finalists": 1,
+        "finalist_rounds": 20, "finalist_epochs": 1.0, "finalist_lr": 0.1, "finalist_noise": 0.0,
     }  # fmt: skip
     assert config.evaluation_cells is None
 
@@ -119,6 +121,62 @@ def test_only_weights_are_updated_with_mutated_edges(monkeypatch):
     engine.val_update(*batch(), epoch=8)
     assert [mixtures is None for mixtures in seen] == [True, False, True, True]
     assert ((seen[1][0] > 0).sum(dim=1) == 1).all()
+
+
+def test_sampled_mixtures_have_the_mean_and_the_gradient_of_their_distribution():
+    engine = make_search(dirichlet=True)
+    architecture = engine.joint.super_layers_arch
+    with torch.no_grad():
+        architecture.alpha.copy_(torch.tensor([1.0, 0.0, -1.0, 0.5, 2.0]).expand(6, -1))
+    concentration = torch.nn.functional.elu(architecture.alpha[0].detach()) + 1
+    draws = torch.stack([sample_mixtures(architecture, 3, step)[0] for step in range(800)])
+    rows = draws.detach().flatten(0, 1)
+    torch.testing.assert_close(rows.sum(dim=1), torch.ones(len(rows)))
+    expected = torch.distributions.Dirichlet(concentration)
+    torch.testing.assert_close(rows.mean(dim=0), expected.mean, rtol=0, atol=0.02)
+    torch.testing.assert_close(rows.var(dim=0), expected.variance, rtol=0.15, atol=0)
+    (gradient,) = torch.autograd.grad(draws[..., 4].mean(), [architecture.alpha])
+    leaf = architecture.alpha[0].detach().clone().requires_grad_()
+    mean = torch.nn.functional.elu(leaf) + 1
+    (of_mean,) = torch.autograd.grad((mean / mean.sum())[4], [leaf])
+    torch.testing.assert_close(gradient.sum(dim=0), of_mean, rtol=0.1, atol=0.005)
+
+
+def test_samples_follow_their_key_and_leave_the_alphas_alone():
+    engine = make_search(dirichlet=True)
+    before = engine.joint.super_layers_arch.alpha.detach().clone()
+    one, again, other = (sample_mixtures(engine.joint.super_layers_arch, 1, key) for key in (2, 2, 3))
+    assert torch.equal(one[0], again[0]) and not torch.equal(one[0], other[0])
+    assert torch.equal(engine.joint.super_layers_arch.alpha.detach(), before)
+
+
+@pytest.mark.parametrize("space", ["darts", "chain"])
+def test_other_spaces_mixtures_are_sampled_too(space):
+    if space == "chain":
+        architecture = ChainArchitecture(2)
+        rows = sample_mixtures(architecture, 0)
+        assert all(float(stage[0, -1].detach()) == 0 for stage in rows)
+    else:
+        architecture = DartsSpace(Layout(init_channels=4, layer_num=3)).build().super_layers_arch
+        normal = architecture.mixtures()[0][0]
+        rows = sample_mixtures(architecture, 0)[0][0]
+        torch.testing.assert_close([node.sum() for node in rows], [node.sum() for node in normal])
+        assert not any(torch.equal(*pair) for pair in zip(rows, normal, strict=True))
+    torch.testing.assert_close(sum(float(row.detach().sum()) for row in rows), 4.0 if space == "darts" else 10.0)
+
+
+@pytest.mark.parametrize("method", ["cdarts", "darts"])
+def test_both_updates_of_a_step_see_samples_of_their_own(monkeypatch, method):
+    seen = []
+    engine = make_search(dirichlet=True, method=method)
+    forward = type(engine.joint).forward
+    monkeypatch.setattr(
+        type(engine.joint), "forward", lambda self, *a, **o: seen.append(o.get("mixtures")) or forward(self, *a, **o)
+    )
+    before = engine.joint.super_layers_arch.alpha.detach().clone()
+    engine._joint_step([batch(), batch()], epoch=1)
+    assert len(seen) == 2 and not torch.equal(seen[0][0], seen[1][0])
+    assert not torch.equal(engine.joint.super_layers_arch.alpha.detach(), before)
 
 
 def test_what_grows_does_so_in_equal_steps():

@@ -182,8 +182,8 @@ class SearchConfig(StabilityFlags, ChainSearchFlags, NatsSearchFlags, DartsSearc
         """The flags by which the host looks at every step's result, or at its random generators."""
         if self.use_amp and self.amp_dtype == "fp16":
             return "--use_amp --amp_dtype fp16"
-        if self.edge_mutation:
-            return "--edge_mutation"
+        if self.edge_mutation or self.dirichlet:
+            return "--edge_mutation" if self.edge_mutation else "--dirichlet"
         return "--on_nan skip" if self.on_nan == "skip" else "--grad_checkpointing" if self.grad_checkpointing else ""
 
 

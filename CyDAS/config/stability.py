@@ -28,6 +28,9 @@ class StabilityFlags:
         0.0, "factor in the last round of the mean of logsumexp(alpha), which is added to the loss; it grows from 0",
         at_least=0,
     )  # fmt: skip
+    dirichlet: bool = flag(
+        False, "the search network's mixtures are samples of Dirichlet(elu(alpha) + 1) instead of softmax(alpha)"
+    )
     lone_teacher: bool = flag(
         False, "distillation teaches the search network only: no gradient of it goes into the evaluation network"
     )

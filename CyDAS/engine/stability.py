@@ -4,15 +4,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_map_only
 
 from CyDAS.data.loaders import seeded_generator
 from CyDAS.models.alpha_mean import choices
 
-#: What mutations depend on beside the search's seed and its step.
-STREAM = 9
+#: What mutations and sampled mixtures depend on beside the search's seed and its step.
+STREAM, SAMPLING = 9, 11
 
 
 def mutate(mixtures: Any, probability: float, *key: int) -> Any:
@@ -51,9 +53,38 @@ def gumbel(shape: Sequence[int], generator: torch.Generator) -> Tensor:
 @torch.no_grad()
 def add_noise(architecture: nn.Module, scale: float, generator: torch.Generator) -> None:
     """Gumbel noise of a scale on all trained architecture parameters that have a row for each edge or block."""
-    for alpha in architecture.parameters():
-        if alpha.requires_grad and alpha.dim() == 2:
-            alpha += scale * gumbel(alpha.shape, generator).to(alpha)
+    for alpha in filter(_is_alpha, architecture.parameters()):
+        alpha += scale * gumbel(alpha.shape, generator).to(alpha)
+
+
+class _Mixtures(nn.Module):
+    """Calls ``mixtures`` of architecture parameters, so that others can be put in their place."""
+
+    def __init__(self, architecture: nn.Module):
+        super().__init__()
+        self.architecture = architecture
+
+    def forward(self) -> Any:
+        return self.architecture.mixtures()
+
+
+def sample_mixtures(architecture: nn.Module, *key: int) -> Any:
+    """``mixtures()`` with a sample of Dirichlet(elu(alpha) + 1) in the place of each row's softmax (DrNAS, 2021).
+
+    It is differentiable by alpha. ``key``: what the draw depends on, alike in all processes.
+    """
+    alphas = {name: alpha for name, alpha in architecture.named_parameters() if _is_alpha(alpha)}
+    device = next(iter(alphas.values())).device
+    generator = torch.Generator(device).manual_seed(seeded_generator(*key).initial_seed())
+    samples = {}
+    for name, alpha in alphas.items():
+        gammas = torch._standard_gamma(F.elu(alpha) + 1, generator).clamp_min(torch.finfo(alpha.dtype).tiny)
+        samples[f"architecture.{name}"] = gammas.log()  # their softmax is the sample
+    return functional_call(_Mixtures(architecture), samples, ())
+
+
+def _is_alpha(parameter: Tensor) -> bool:
+    return parameter.requires_grad and parameter.dim() == 2
 
 
 def growing(last: float, index: int, rounds: int) -> float:
@@ -71,7 +102,7 @@ def mean_logsumexp(alphas: Sequence[Tensor]) -> Tensor:
 
 def alphas_of(architecture: nn.Module) -> list[Tensor]:
     """The trained architecture parameters that have a row for each edge or block; edge weights (beta) have none."""
-    return [alpha for alpha in choices(architecture).values() if alpha.requires_grad and alpha.dim() == 2]
+    return [alpha for alpha in choices(architecture).values() if _is_alpha(alpha)]
 
 
 def keep_moments(old: Optimizer, new: Optimizer) -> None:

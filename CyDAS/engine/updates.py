@@ -17,7 +17,15 @@ from CyDAS.data.loaders import Batch
 from CyDAS.engine.guard import StepGuard
 from CyDAS.engine.losses import kd_loss
 from CyDAS.engine.optim import Figures, LossOf, Precision, SearchOptimisers, learn
-from CyDAS.engine.stability import STREAM, alphas_of, growing, mean_logsumexp, mutate
+from CyDAS.engine.stability import (
+    SAMPLING,
+    STREAM,
+    alphas_of,
+    growing,
+    mean_logsumexp,
+    mutate,
+    sample_mixtures,
+)
 from CyDAS.models.joint import JointNetwork
 from CyDAS.spaces.penalty import Progress
 from CyDAS.tasks.classification import classification_loss, top1
@@ -86,7 +94,7 @@ class SearchUpdates:
         """
         config = self.config
         with self.precision.autocast():
-            search, evaluation = self.joint(x)
+            search, evaluation = self.joint(x, mixtures=self._sampled(0))
         ce_search = classification_loss(search.logits, y)
         ce_evaluation = classification_loss(evaluation.logits, y)
         taught = evaluation.kd_input.detach() if config.lone_teacher else evaluation.kd_input
@@ -136,10 +144,21 @@ class SearchUpdates:
     def train_update(self, x: Tensor, y: Tensor) -> Figures:
         """The search network alone on train: moves its weights and the stem."""
         probability = growing(self.config.edge_mutation, self.round, self.config.search_iter)
-        mixtures = None
-        if probability:
-            mixtures = mutate(self.joint.super_layers_arch.mixtures(), probability, self.config.seed, STREAM, self.step)
+
+        def mixtures() -> Any:
+            own = self._sampled(1)
+            if not probability:
+                return own
+            own = self.joint.super_layers_arch.mixtures() if own is None else own
+            return mutate(own, probability, self.config.seed, STREAM, self.step)
+
         return self._classify(x, y, "search", self.optimisers.w, "train", mixtures=mixtures)
+
+    def _sampled(self, part: int) -> Any:
+        """With ``--dirichlet`` the mixtures of a step's update; ``part`` tells those of one step apart."""
+        if self.config.dirichlet:
+            return sample_mixtures(self.joint.super_layers_arch, self.config.seed, SAMPLING, self.step, part)
+        return None
 
     def evaluation_update(self, x: Tensor, y: Tensor) -> Figures:
         """The evaluation network alone on val: moves its weights and the stem."""
@@ -147,7 +166,8 @@ class SearchUpdates:
 
     def alpha_update(self, x: Tensor, y: Tensor, epoch: int) -> Figures:
         """The search network on val, as first-order DARTS has it: moves the architecture parameters alone."""
-        return self._classify(x, y, "search", self.optimisers.alpha, "val", partial(self.regularisation, epoch))
+        penalty, mixtures = partial(self.regularisation, epoch), partial(self._sampled, 0)
+        return self._classify(x, y, "search", self.optimisers.alpha, "val", penalty, mixtures)
 
     def _classify(
         self,
@@ -157,15 +177,17 @@ class SearchUpdates:
         optimiser: Optimizer,
         part: str,
         penalty: Callable[[], Tensor | float] = float,
-        mixtures: Any = None,
+        mixtures: Callable[[], Any] = lambda: None,
     ) -> Figures:
-        """``penalty``: what is added to the classification's loss; ``mixtures``: see :class:`JointNetwork`."""
+        """``penalty``: what is added to the classification's loss; ``mixtures``: makes what :class:`JointNetwork`
+        takes by this name.
+        """
 
         def loss_of(batch: Batch) -> tuple[Tensor, Figures]:
             x, y = batch
             is_search = network == "search"
             with self.precision.autocast():
-                outputs = self.joint(x, search=is_search, evaluation=not is_search, heads=False, mixtures=mixtures)
+                outputs = self.joint(x, search=is_search, evaluation=not is_search, heads=False, mixtures=mixtures())
             logits = (outputs.search if is_search else outputs.evaluation).logits
             loss = classification_loss(logits, y)
             return loss + penalty(), {f"{part}/loss_{network}": loss, f"{part}/top1_{network}": top1(logits, y)}
