@@ -4,7 +4,4 @@
 # --weight_decay and --drop_path_prob are given.
 NGPUS="${NGPUS:-4}"
 source "$(dirname "$(readlink -f "$0")")/launch.sh"
-launch retrain.py --name cifar10_retrain_4gpus --dataset cifar10 --model_type cifar \
-  --cell_file CyDAS/cells/cifar_genotype.json --init_channels 36 --stem_multiplier 3 --layer_num 3 \
-  --batch_size 128 --reference_batch 512 --lr 0.1 --warmup_epochs 0 --epochs 600 --sync_bn \
-  --cutout_length 16 --aux_weight 0.4 --label_smooth 0 --mixup_alpha 0 "$@"
+launch retrain.py --config CyDAS/settings/retrain_cifar_4gpus.yaml "$@"

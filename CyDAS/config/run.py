@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from CyDAS.utils.flags import flag
 
@@ -9,6 +10,8 @@ from CyDAS.utils.flags import flag
 @dataclass
 class RunFlags:
     """Flags of a run, whatever it is for."""
+
+    settings: ClassVar[str] = ""  #: what was given and what was not, as YAML, before anything follows from it
 
     name: str = flag("default", "name of the run; its files go to OUTPUT_DIR/search/NAME, OUTPUT_DIR/retrain/NAME, ...")
     output_dir: Path = flag(Path("experiments"), "folder of all runs")

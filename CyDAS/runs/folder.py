@@ -13,6 +13,7 @@ from CyDAS.runs.checkpoint import load_newest
 from CyDAS.utils.distributed import Process, gather
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.files import write_json
+from CyDAS.utils.settings import write_settings
 
 #: Who holds a run's folder.
 LOCK = "run.lock"
@@ -90,6 +91,7 @@ def take_folder(
         if process.is_main:
             lock = prepare_folder(folder, config.resume, config.overwrite)
             if not (folder / RECORD).exists():
+                write_settings(folder, folder.parent.name, config.settings)
                 write_json(folder / RECORD, about)
     except CydasError as error:
         problem = str(error)

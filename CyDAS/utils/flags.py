@@ -3,13 +3,15 @@
 import argparse
 import math
 import operator
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import MISSING, asdict, field, fields
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 from CyDAS.utils.errors import CydasError
+from CyDAS.utils.settings import as_yaml, read_settings
 
 
 def flag(default: Any, help: str, choices: tuple | None = None, *, of_network: bool = False, **bounds: float) -> Any:
@@ -34,12 +36,13 @@ def parse(kind: type[Config], description: str, arguments: list[str] | None) -> 
     Returns the configuration and the names of the flags that were given. Exits with code 2, argparse's own, for an
     unknown flag or a value of the wrong kind; raises :class:`CydasError` for values that do not go together.
     """
-    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
+    parser = _Parser(description=description, allow_abbrev=False)
     hints = get_type_hints(kind)
     for item in fields(kind):
         _add_flag(parser, item, hints[item.name])
-    values = vars(parser.parse_args(arguments))
-    config = kind(**values)
+    values, rest = _read(parser, sys.argv[1:] if arguments is None else arguments)
+    config = kind(**rest | values)
+    config.settings = as_yaml(config, values)  # as they were said: what follows from them will follow again
     config.fill_in(set(values))
     if Path(config.name).name != config.name or config.name in ("", "..") or "\0" in config.name:
         raise CydasError(f"--name is a folder's name, without a path, not {config.name!r}")
@@ -47,6 +50,30 @@ def parse(kind: type[Config], description: str, arguments: list[str] | None) -> 
         _check_bounds(item.name, getattr(config, item.name), item.metadata["bounds"])
     config.check()
     return config, set(values)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says which file a wrong flag is from."""
+
+    file: Path | None = None
+
+    def error(self, message: str) -> NoReturn:
+        super().error(f"{self.file}: {message}" if self.file else message)
+
+
+def _read(parser: _Parser, arguments: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The flags that are given, on the command line or in the file of ``--config``; what that file says of others."""
+    text = "YAML file of flags, NAME: VALUE, such as a run leaves in its folder; flags beside it win"
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for each in (first, parser):
+        each.add_argument("--config", type=Path, metavar="FILE", help=text, default=argparse.SUPPRESS)
+    file, words = first.parse_known_args(arguments)
+    if "config" not in file:
+        return vars(parser.parse_args(words)), {}
+    parser.file, settings = file.config, read_settings(file.config)
+    _, rest = (vars(parser.parse_args(part)) for part in settings)
+    parser.file = None
+    return vars(parser.parse_args([*settings.given, *words])), rest
 
 
 def _check_bounds(name: str, value: Any, bounds: dict[str, float]) -> None:
