@@ -142,14 +142,13 @@ def test_operations_are_counted():
     assert counts == {op: 8 if op in ("sep_conv_3x3", "skip_connect") else 0 for op in CHOOSABLE}
 
 
-def test_pictures_or_their_sources_are_written(tmp_path, monkeypatch):
+def test_pictures_and_their_sources_are_written(tmp_path):
     from CyDAS.models.cells.layout import Layout
-    from CyDAS.utils import plot
 
     space = DartsSpace(Layout())
-    monkeypatch.setattr(plot, "_dot_is_missing", True)
     space.draw([GENOTYPE] * 3, tmp_path, "round_001")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["round_001_normal.gv", "round_001_reduce.gv"]
+    expected = [f"round_001_{cell}.{end}" for cell in ("normal", "reduce") for end in ("gv", "png")]
+    assert sorted(p.name for p in tmp_path.iterdir()) == expected
     other = make_genotype([[("max_pool_3x3", 0), NODE[1]]] * 4, [NODE] * 4)
     space.draw([GENOTYPE, other, GENOTYPE], tmp_path, "r")
     assert (tmp_path / "r_stage1_normal.gv").read_text().count("max_pool_3x3") == 4

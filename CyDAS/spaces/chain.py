@@ -3,10 +3,10 @@
 import math
 from collections import Counter
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import graphviz
 import torch
 from torch import Tensor, nn
 
@@ -28,6 +28,7 @@ from CyDAS.models.joint import JOINT_OPTIONS, JointNetwork
 from CyDAS.runs.weights import check_finite
 from CyDAS.spaces.base import SearchSpace
 from CyDAS.spaces.penalty import Progress
+from CyDAS.utils.drawing import OUTPUT, Drawing, Node
 from CyDAS.utils.errors import CydasError, GenotypeError
 from CyDAS.utils.flags import some_of
 from CyDAS.utils.plot import render
@@ -238,22 +239,15 @@ class ChainSpace(SearchSpace):
 
 def draw_chain(architecture: Architecture, path: Path) -> Path:
     """``path``.png: each block as wide as its expansion, in its kernel's colour; stages framed with their channels."""
-    graph = graphviz.Digraph(graph_attr={"rankdir": "LR", "nodesep": "0.1", "ranksep": "0.2"})
-    graph.attr("node", style="filled", shape="box", fontsize="14", fixedsize="true", height="1.1")
-    ends = {"fillcolor": "palegoldenrod", "width": "1.1"}
-    graph.node("stem", "stem\n3x3", **ends)
-    order, stride = ["stem"], 2
+    ends, drawing, stride = 1.1, Drawing(), 2
+    drawing.nodes["stem"] = Node("stem\n3x3", OUTPUT, ends)
     for stage, blocks in enumerate(architecture.stages[:-1]):
         stride *= STRIDES[stage]
-        with graph.subgraph(name=f"cluster{stage}") as frame:
-            frame.attr(label=f"stage {stage}: {WIDTHS[stage]} channels, 1/{stride}", fontsize="12", color="gray")
-            for block, operation in enumerate(blocks):
-                order.append(f"{stage}.{block}")
-                kernel, expansion = OPERATIONS[operation] if stage in SEARCHED else (3, 1)
-                label = f"{kernel}x{kernel}\ne{expansion}"
-                width = f"{max(0.4, INCHES * expansion):.1f}"
-                frame.node(order[-1], label, fillcolor=COLOURS[kernel], width=width)
-    graph.node("head", "1x1, mean,\n1x1, linear", **ends)
-    for start, end in zip(order, [*order[1:], "head"], strict=True):
-        graph.edge(start, end)
-    return render(graph, path)
+        group = f"stage {stage}: {WIDTHS[stage]} channels, 1/{stride}"
+        for block, operation in enumerate(blocks):
+            kernel, expansion = OPERATIONS[operation] if stage in SEARCHED else (3, 1)
+            label, width = f"{kernel}x{kernel}\ne{expansion}", max(0.4, INCHES * expansion)
+            drawing.nodes[f"{stage}.{block}"] = Node(label, COLOURS[kernel], width, group)
+    drawing.nodes["head"] = Node("1x1, mean,\n1x1, linear", OUTPUT, ends)
+    drawing.edges = [(start, end, "") for start, end in pairwise(drawing.nodes)]
+    return render(drawing, path)

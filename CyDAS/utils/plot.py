@@ -1,4 +1,4 @@
-"""Pictures of architectures."""
+"""Pictures of architectures: graphs, drawn by the program ``dot`` or, where there is none, by matplotlib."""
 
 import logging
 from collections.abc import Sequence
@@ -6,49 +6,38 @@ from pathlib import Path
 
 import graphviz
 
+from CyDAS.utils.drawing import INPUT, NODE, OUTPUT, Drawing, Node
 from CyDAS.utils.errors import CydasError
 
 _log = logging.getLogger(__name__)
-_dot_is_missing = False
 
 
 def draw_graph(path: Path, edges: Sequence[tuple[str, str, str]], inputs: Sequence[str], output: str) -> Path:
-    """Write ``path``.png from (from, to, label) edges, and its source ``path``.gv beside it. Returns the former.
+    """Write ``path``.png of a cell's (from, to, label) edges, as :func:`render` does it."""
+    names = dict.fromkeys([*inputs, *(name for edge in edges for name in edge[:2]), output])
+    colours = dict.fromkeys(names, NODE) | dict.fromkeys(inputs, INPUT) | {output: OUTPUT}
+    return render(Drawing({name: Node(name, colours[name]) for name in names}, list(edges)), path)
 
-    As :func:`render` does it.
+
+def render(drawing: Drawing, path: Path) -> Path:
+    """Write ``path``.png, and its source for ``dot`` ``path``.gv beside it. Returns the former.
+
+    Raises :class:`CydasError` where the files cannot be written.
     """
-    graph = graphviz.Digraph(format="png", graph_attr={"rankdir": "LR"}, edge_attr={"fontsize": "18"})
-    graph.attr("node", style="filled", shape="box", fontsize="18", fillcolor="lightblue")
-    for name in inputs:
-        graph.node(name, fillcolor="darkseagreen2")
-    graph.node(output, fillcolor="palegoldenrod")
-    for start, end, label in edges:
-        graph.edge(start, end, label=label)
-    return render(graph, path)
-
-
-def render(graph: graphviz.Digraph, path: Path) -> Path:
-    """Write ``path``.png, and its source ``path``.gv beside it. Returns the former.
-
-    Where the ``dot`` program is missing, the source alone is kept and returned; one warning says so. Raises
-    :class:`CydasError` where the files cannot be written.
-    """
-    global _dot_is_missing
-    source = path.with_name(path.name + ".gv")
+    source, picture = (path.with_name(path.name + end) for end in (".gv", ".png"))
+    text = drawing.source()
     try:
         source.parent.mkdir(parents=True, exist_ok=True)
-        source.write_text(graph.source)
+        source.write_text(text)
     except (OSError, ValueError) as error:  # a null character in its name
         raise CydasError(f"cannot write {source}: {getattr(error, 'strerror', None) or error}") from None
-    if _dot_is_missing:
-        return source
     try:
-        picture = path.with_name(path.name + ".png")
         graphviz.render("dot", "png", source, outfile=picture)
         return picture
     except graphviz.ExecutableNotFound:
-        _dot_is_missing = True
-        _log.warning("no pictures: the program dot is missing (apt-get install graphviz); the .gv sources are kept")
+        pass
     except graphviz.CalledProcessError as error:
-        _log.warning("no picture of %s: %s", source, " ".join(str(error).split()))
-    return source
+        _log.warning("no picture of %s by dot: %s", source, " ".join(str(error).split()))
+    from CyDAS.utils.plain_plot import draw  # late: matplotlib takes a second to import
+
+    return draw(drawing, picture)
