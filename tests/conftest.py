@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from CyDAS.engine import results
 from CyDAS.utils import lost
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,6 +34,14 @@ def golden():
 @pytest.fixture(scope="session")
 def chain_golden():
     return reference_counts("chain_golden.json")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_reports_but_where_they_are_tested():
+    """Hundreds of runs would each draw a dozen pictures that nobody looks at."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(results, "report_at_end", lambda folder, log: None)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,17 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "CyDAS"
 #: From the ground up; what stands directly in the package is a program or of several programs.
-FLOORS = {"utils": 0, "runs": 1, "config": 2, "models": 3, "data": 4, "tasks": 4, "spaces": 4, "engine": 5}
+FLOORS = {
+    "utils": 0,
+    "runs": 1,
+    "config": 2,
+    "models": 3,
+    "data": 4,
+    "tasks": 4,
+    "spaces": 4,
+    "engine": 5,
+    "reports": 5,
+}
 PROGRAMS = 6
 LONGEST = 300
 

@@ -83,6 +83,7 @@ class TrainingFlags:
     """Flags of the programs that train, whatever they train."""
 
     checkpoint_minutes: float = flag(10.0, "minutes between checkpoints within an epoch; 0 for none", at_least=0)
+    report: bool = flag(True, "write a report of the run at its end, as HTML and as Markdown")
     on_nan: str = flag("stop", "what a loss or gradient that is not finite does to the run", ("stop", "skip"))
     accum_steps: int = flag(1, "batches of --batch_size images, one after the other, that make one update", at_least=1)
     scale_lr: bool = flag(False, "scale the SGD learning rates by the global batch over --reference_batch")

@@ -7,6 +7,7 @@ from CyDAS.engine.cycle import CyclicSearch
 from CyDAS.engine.finalists import Judged
 from CyDAS.engine.training import Training
 from CyDAS.engine.updates import Space
+from CyDAS.reports.report import report_at_end
 from CyDAS.runs.checkpoint import process_states
 from CyDAS.runs.opening import Run
 from CyDAS.utils.files import read_json, write_json
@@ -84,6 +85,8 @@ def finish_search(search: CyclicSearch, architecture: Any, run: Run) -> None:
     write_json(run.folder / RESULT, result | look_up(space, architecture, run.folder) | {"about": run.about})
     run.log.info("found: %s", space.brief(architecture))
     run.log.info("written: %s", path)
+    if search.config.report:
+        report_at_end(run.folder, run.log)
 
 
 def look_up(space: Space, architecture: Any, folder: Path) -> dict[str, Any]:
@@ -111,3 +114,5 @@ def report_training(training: Training, found: dict[str, Any], run: Run) -> None
         run.log.info("last epoch without averaging: %s", training.last_plain.words())
         result["last_plain"] = training.last_plain._asdict()
     write_json(run.folder / RESULT, result | found)
+    if run.about["config"]["report"]:
+        report_at_end(run.folder, run.log)

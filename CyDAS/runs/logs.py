@@ -1,5 +1,6 @@
 """What a run says: console, log file, TensorBoard, progress bar. Only rank 0 speaks."""
 
+import json
 import logging
 import sys
 import warnings
@@ -13,6 +14,10 @@ from CyDAS.utils.texts import OneLine, fitting
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from tensorboardX import SummaryWriter
+
+
+#: A run's figures, in its folder: a line for each step that has some, {"step": N, "figures": {NAME: VALUE}}.
+FIGURES = "figures.jsonl"
 
 
 class _ConsoleHandler(logging.Handler):
@@ -37,6 +42,7 @@ class RunLog:
         self._writer: SummaryWriter | None = None
         self._bar: tqdm | None = None
         self._speaks = folder is not None
+        self._folder = folder
         self.last_checkpoint: Path | None = None  #: what to go on from, should the run stop
         for handler in list(self._logger.handlers):
             self._logger.removeHandler(handler)
@@ -57,12 +63,14 @@ class RunLog:
         self._logger.warning(message, *values)
 
     def scalars(self, figures: dict[str, float], step: int) -> None:
-        """Write figures to TensorBoard under their names; on a full disk, no more of them."""
+        """Write figures to TensorBoard and :data:`FIGURES` under their names; on a full disk, no more of them."""
         if self._writer:
             try:
                 for name, value in figures.items():
                     self._writer.add_scalar(name, value, step)
                 self._writer.flush()
+                with open(self._folder / FIGURES, "a", encoding="utf-8") as file:
+                    file.write(json.dumps({"step": step, "figures": {n: float(v) for n, v in figures.items()}}) + "\n")
             except OSError as error:
                 self._writer = None
                 self.warning("no more figures in TensorBoard: %s", error)

@@ -152,7 +152,8 @@ class DartsSpace(SearchSpace):
         p = torch.cat([alpha.softmax(dim=-1) for alpha in alphas])
         return float(torch.special.entr(p).sum(dim=-1).mean() / math.log(p.shape[-1]))
 
-    def describe(self, architecture: Architecture) -> dict[str, int]:
+    @staticmethod
+    def describe(architecture: Architecture) -> dict[str, int]:
         """How often each operation stands in the cells; identical stages count once."""
         return count_operations(distinct_stages(architecture))
 

@@ -136,7 +136,8 @@ class NatsSpace(SearchSpace):
         p = joint.super_layers_arch.alpha.softmax(dim=-1)
         return float(torch.special.entr(p).sum(dim=-1).mean() / math.log(p.shape[-1]))
 
-    def describe(self, architecture: Architecture) -> dict[str, int]:
+    @staticmethod
+    def describe(architecture: Architecture) -> dict[str, int]:
         """How often each operation stands in the cell."""
         counts = Counter(architecture.operations)
         return {name: counts[name] for name in OPERATIONS}
