@@ -67,22 +67,33 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--cifar10", type=Path, help="folder of CIFAR-10, as torchvision keeps it")
     parser.add_argument("--imagenette", type=Path, help="folder with train/ and val/ of ten classes")
     parser.add_argument("--shares", type=float, nargs="+", default=SHARES, help="(default: 0.5 0.8)")
+    parser.add_argument(
+        "--keep_random", action="store_true", help="random chains that the record has are not trained again: no search "
+        "changes them",
+    )  # fmt: skip
     parser.add_argument("--runs", type=Path, required=True, help="folder of all runs")
     options = parser.parse_args(arguments)
-    results = {}
+    path, results = ROOT / "benchmarks/results/chain_quality.json", {}
+    earlier = read_json(path, "results")["cases"] if path.exists() else {}
     for name, case in CASES.items():
         folder = getattr(options, name)
         if folder is not None:
-            results[name] = {str(share): compare(name, case, folder, share, options.runs) for share in options.shares}
-    path = ROOT / "benchmarks/results/chain_quality.json"
-    earlier = read_json(path, "results")["cases"] if path.exists() else {}
+            known = earlier.get(name, {}) if options.keep_random else {}
+            results[name] = {
+                str(share): compare(
+                    name, case, folder, share, options.runs, known.get(str(share), {}).get("random", [])
+                )
+                for share in options.shares
+            }
     flags = [part for name in results for part in (f"--{name}", "FOLDER")]
     made = record() | {"command": ["python", "benchmarks/chain_quality.py", *flags, "--runs", "FOLDER"]}
     write_json(path, made | {"cases": {name: earlier.get(name, {}) | results.get(name, {}) for name in CASES}})
 
 
-def compare(name: str, case: Case, folder: Path, share: float, runs: Path) -> dict[str, Any]:
-    """Searches, random chains and trainings at one target."""
+def compare(
+    name: str, case: Case, folder: Path, share: float, runs: Path, known: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Searches, random chains and trainings at one target. ``known``: random chains that have been trained."""
     layout = ChainLayout(depth=DEPTH, c_last=C_LAST, n_classes=CLASSES, image_size=case.image_size)
     table = CostTable.counted(layout)
     target = round(share * table.range[1])
@@ -102,7 +113,9 @@ def compare(name: str, case: Case, folder: Path, share: float, runs: Path) -> di
         genotype = runs / f"{run_name}.json"
         size = ["--image_size", str(case.image_size), "--target_flops", str(target)]
         run("scripts/random_genotype.py", str(seed), str(genotype), *shape, *size)
-        drawn.append(train(case, about, runs, run_name, genotype, seed))
+        chain = ChainSpace.to_strings(load_architecture(genotype, 3, "chain"))["0"]
+        same = [entry for entry in known if (entry["chain"], entry["seed"]) == (chain, seed)]
+        drawn.append(same[0] if same else train(case, about, runs, run_name, genotype, seed))
         print(name, share, "random", drawn[-1], flush=True)
     figures = {"target": target, "largest": table.range[1], "found": found, "random": drawn}
     for kind in ("found", "random"):

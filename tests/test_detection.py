@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 
 import numpy as np
@@ -425,6 +426,15 @@ def ends_as_undisturbed(folder, data):
         whole, continued = load_checkpoint(data / "runs/detect/run" / name), load_checkpoint(folder / name)
         for key in ("model_main", "optimizer", "processes", "last", "best"):
             assert same(whole.get(key), continued.get(key)), (name, key)
+
+
+def test_a_training_goes_on_for_more_epochs_with_later_falls_of_its_rate(data, tmp_path):
+    copy_of(data, tmp_path)
+    run(tmp_path, "--epochs", "1", "--lr_epochs", "5")
+    folder = run(tmp_path, "--epochs", "2", "--lr_epochs", "1", "--resume")
+    log = (folder / "detect.log").read_text()
+    rates = [float(rate) for rate in re.findall(r", lr ([\d.e-]+)$", log, re.MULTILINE)]
+    assert len(rates) == 2 and rates[1] == pytest.approx(rates[0] / 10)
 
 
 def test_a_run_does_not_go_on_with_other_boxes(data, tmp_path):

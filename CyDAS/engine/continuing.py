@@ -39,7 +39,7 @@ def check_training(
     with refusing(f"checkpoint {path} is not one to resume a training from"):
         if architecture is not None:
             check_genotype(content, architecture, config, path)
-        check_continuation(content["config"], config, path, "epochs")
+        check_continuation(content["config"], config, path, "epochs", "lr_epochs")
         check_same_data(content, data, path, ("train", "test"))
         if config.epochs < content["config"]["epochs"]:
             raise RuledOut(f"checkpoint {path} is of {content['config']['epochs']} epochs: --epochs may only grow")
