@@ -30,9 +30,14 @@ def _flags(names: str) -> tuple[str, ...]:
 #: The first rule that applies to a flag speaks for it. Contradictions are in ``check`` of the configurations.
 RULES = (
     Rule(
-        _flags("overwrite seed print_freq use_aa train_dir sync_bn use_apex"),
+        _flags("overwrite seed print_freq use_aa sync_bn use_apex"),
         lambda c, p: isinstance(c, EvaluationConfig),
         "in a test, which trains nothing, draws nothing at random and writes no run",
+    ),
+    Rule(
+        _flags("train_dir"),
+        lambda c, p: isinstance(c, EvaluationConfig) and not c.test_share,
+        "in a test, which trains nothing",
     ),
     Rule(
         _flags("data_dir test_json test_dir workers max_bad_images"),
@@ -123,6 +128,13 @@ RULES = (
         "with --space {space}: the table knows the cells of nats only",
         is_mistake=True,
     ),
+    Rule(
+        _flags("test_share"),
+        lambda c, p: c.dataset != "folder" or bool(c.test_dir),
+        "with --dataset {dataset} and images for tests of its own: it is for one folder of classes",
+        is_mistake=True,
+    ),
+    Rule(_flags("test_seed"), lambda c, p: not c.test_share, "without --test_share"),
     Rule(
         _flags("target_tolerance"),
         lambda c, p: not (c.target_flops or c.target_flops_published or c.target_latency),

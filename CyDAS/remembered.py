@@ -4,7 +4,8 @@ A flag that was given wins, together with all that depends on it. What a checkpo
 was given that replaces it:
 
 - another ``--dataset`` lies elsewhere, so the remembered ``data_dir`` and ``test_dir`` are void;
-- ``--data_dir`` says where the test images are (``DATA_DIR/val``), so the remembered ``test_dir`` is void;
+- ``--data_dir`` says where the test images are (``DATA_DIR/val``), so the remembered ``test_dir`` is void; and where
+  test images are named, nothing is taken out of the training's (``test_share``);
 - ``image_size`` is what the network was trained at, whatever it is tested on, unless it is given;
 - so are ``crop_pct`` and ``test_interpolation`` the ones of its own tests;
 - the network's shape is in its weights: a flag that says otherwise is an error;
@@ -19,7 +20,10 @@ from CyDAS.spaces import SPACES, check_genotype, load_architecture
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.flags import recall_network
 
-DATA = ("dataset", "data_dir", "test_dir", "image_size", "crop_pct", "test_interpolation")
+DATA = (
+    "dataset", "data_dir", "test_dir", "train_dir", "test_share", "test_seed", "image_size", "crop_pct",
+    "test_interpolation",
+)  # fmt: skip
 
 
 def is_ours(content: dict[str, Any]) -> bool:
@@ -38,7 +42,9 @@ def recall(config: EvaluationConfig, given: set[str], saved: dict[str, Any], pat
     if "dataset" in given and config.dataset != saved.get("dataset"):
         void |= {"data_dir", "test_dir"}
     if "data_dir" in given:
-        void |= {"test_dir"}
+        void |= {"test_dir", "train_dir"}
+    if "test_dir" in void and "test_share" not in given:
+        void |= {"test_share", "test_seed", "train_dir"}
     recall_network(config, given, saved, [name for name in DATA if name not in void], f"checkpoint {path}")
     trained_on = saved.get("dataset")
     if {trained_on, config.dataset} & set(IN_MEMORY) and trained_on != config.dataset:

@@ -56,8 +56,8 @@ CASES = {
     ),
     "imagenette": Case(
         "--dataset folder --data_dir {folder} --workers 0 --image_size 64", 64,
-        "--split class --batch_size 32 --sample_ratio 1.0 --search_iter 12 --search_iter_epochs 3 "
-        "--finalist_epochs 20", "--batch_size 32 --epochs 20",
+        "--split class --batch_size 32 --sample_ratio 1.0 --search_iter 8 --search_iter_epochs 2 "
+        "--finalist_epochs 12", "--batch_size 32 --epochs 20",
     ),
 }  # fmt: skip
 

@@ -328,6 +328,8 @@ IDLE = {  # program, flags: those which have no effect
     ("search", "--search_iter 6 --finalists 2 --finalist_rounds 3"): "",
     ("search", "--search_iter 6 --finalists 2 --finalist_rounds 3 --finalist_noise 1"): "finalist_rounds",
     ("search", "--search_iter 6 --finalist_noise 1"): "finalist_noise",
+    ("search", "--search_iter 6 --dataset folder --test_seed 3"): "test_seed",
+    ("search", "--search_iter 6 --dataset folder --test_seed 3 --test_share 0.2"): "",
     ("search", "--search_iter 6 --cells_per_stage 2"): "cells_per_stage",
     ("search", "--search_iter 6 --space chain --target_tolerance 0.1 --target_flops 300M"): "",
     ("retrain", "--space nats --stem_multiplier 1 --model_type cifar --drop_path_prob 0.1 --cells_per_stage 3"):
@@ -391,6 +393,8 @@ MISTAKES = {
         "--regular_coeff 1"):
         "have no effect with --space chain: only cells",
     ("retrain", "--space chain --drop_path_prob 0.1 --aux_weight 0.4"): "with --space chain: only cells",
+    ("retrain", "--dataset cifar10 --test_share 0.2"): "it is for one folder of classes",
+    ("retrain", "--dataset folder --test_share 0.2 --test_dir x"): "it is for one folder of classes",
     ("test", "--space chain --published cifar10"): "--published has no effect with --space chain: only cells",
     ("search", "--search_iter 6 --space chain --target_tolerance 0.1"): "_tolerance has no effect without a target",
     ("search", "--search_iter 6 --nats_table x"): "--nats_table has no effect with --space darts: the table knows",

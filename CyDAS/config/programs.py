@@ -47,6 +47,11 @@ class CommonFlags(RunFlags):
     test_dir: Path | None = flag(
         None, "class folders to test on (default: DATA_DIR/val; imagenet: DATA_DIR/imagenet/val)"
     )
+    test_share: float = flag(
+        0.0, "share of each class's images in one folder (TRAIN_DIR, else DATA_DIR itself) that is kept for tests; the "
+        "files' names and --test_seed decide (--dataset folder)", at_least=0, below=1,
+    )  # fmt: skip
+    test_seed: int = flag(0, "seed of --test_share, whatever the run's seed is", at_least=0)
     image_size: int | None = flag(
         None, "height and width of an image, pixels (default: 16 digits, 32 CIFAR, 224 else)", at_least=1
     )
@@ -68,6 +73,8 @@ class CommonFlags(RunFlags):
 
     def class_folders(self, part: str) -> Path:
         """Where the images of ``train`` or ``val`` lie, one folder a class (data sets that are in folders)."""
+        if self.test_share:  # both parts are in one folder
+            return self.train_dir or self.data_dir
         named = self.train_dir if part == "train" else self.test_dir
         root = self.data_dir / "imagenet" if self.dataset == "imagenet" else self.data_dir
         return named or root / part

@@ -69,6 +69,10 @@ class ImageFiles(Dataset):
         self.targets = [number[self.classes[target]] for target in self.targets]
         self.classes = list(trained)
 
+    def keep(self, indices: Sequence[int]) -> None:
+        """Only these images, in this order. Raises :class:`CydasError` where images are not files."""
+        raise CydasError(f"{self.flag} {self.root} holds tar shards: --test_share takes apart folders of image files")
+
     def deeper(self) -> str:
         """A question that names the folder below this one, where that one is likely meant."""
         return ""

@@ -1,7 +1,7 @@
 """Images in one folder for each class, as torchvision's ``ImageFolder`` reads them, or in tar shards."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -45,6 +45,9 @@ class FolderImages(ImageFiles):
             hint = f"; its {walk.loose} images lie in none: is its parent {parent} meant?" if walk.loose else ""
             raise CydasError(f"{flag} {folder} holds no folders of images, one for each class{hint}{self.beside()}")
         self._check_level()
+
+    def keep(self, indices: Sequence[int]) -> None:
+        self.paths, self.targets = ([values[index] for index in indices] for values in (self.paths, self.targets))
 
     @property
     def samples(self) -> list[tuple[str, int]]:

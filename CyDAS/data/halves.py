@@ -1,5 +1,6 @@
-"""The training set's two halves for a search, and which classes they lack."""
+"""How images are taken apart: into training and test images, and into the two halves of a search."""
 
+import hashlib
 from collections.abc import Sequence
 
 import torch
@@ -9,6 +10,20 @@ from CyDAS.utils.texts import few
 
 #: A class is rare in a half where its share is so many times smaller than in the whole.
 RARE = 10
+
+
+def test_split(names: Sequence[str], labels: Sequence[int], share: float, seed: int) -> tuple[list[int], list[int]]:
+    """The indices of (training, test) images: of each class with two or more, that share for tests, one at least.
+
+    Which ones follows from their names and the seed: more images leave the others about where they were.
+    """
+    digests = [hashlib.sha256(f"{seed}/{name}".encode("utf-8", "surrogateescape")).digest() for name in names]
+    test: set[int] = set()
+    for label in set(labels):
+        own = sorted((index for index, each in enumerate(labels) if each == label), key=digests.__getitem__)
+        count = min(len(own) - 1, max(1, round(share * len(own))))
+        test |= set(own[:count])
+    return [index for index in range(len(names)) if index not in test], sorted(test)
 
 
 def halves(labels: Tensor, split: str, seed: int = 0) -> tuple[Sequence[int], Sequence[int]]:

@@ -18,6 +18,7 @@ from CyDAS.data.contents import describe_sizes
 from CyDAS.data.dataset import LabelledImages, check_alike, loader_options
 from CyDAS.data.files import ImageFiles, check_known
 from CyDAS.data.folders import TEST_FLAG, TRAIN_FLAG, open_folder
+from CyDAS.data.halves import test_split
 from CyDAS.data.image_steps import image_options, test_steps, training_steps
 from CyDAS.data.images import Prepare, decode
 from CyDAS.data.loaders import BadImages, Batches, FileBatches, TensorBatches
@@ -83,7 +84,14 @@ class ImagesInFolders(LabelledImages):
     def __init__(self, config: CommonConfig, process: Process, with_training: bool, recorded: dict[str, Any]):
         self.image_size = config.image_size or FOLDER_PIXELS
         self._train = open_folder(config.class_folders("train"), TRAIN_FLAG, decode) if with_training else None
-        self._test = open_folder(config.class_folders("val"), TEST_FLAG, decode)
+        self._is_split = bool(config.test_share)
+        test_flag = TRAIN_FLAG if self._is_split else TEST_FLAG
+        self._test = open_folder(config.class_folders("val"), test_flag, decode)
+        if self._is_split:
+            parts = test_split(list(self._test.names), self._test.targets, config.test_share, config.test_seed)
+            for files, indices in zip((self._train, self._test), parts, strict=True):
+                if files:
+                    files.keep(indices)
         self.train_labels = torch.tensor(self._train.targets if self._train else [], dtype=torch.int64)
         if self._train:
             self._train.check_training()
@@ -122,7 +130,7 @@ class ImagesInFolders(LabelledImages):
         for part in parts:
             files = self._files(part)
             lines += [*super().report(part), describe_sizes(len(files), files.open), *files.not_read.lines(files.root)]
-        if self._train and os.path.samefile(self._train.root, self._test.root):
+        if self._train and not self._is_split and os.path.samefile(self._train.root, self._test.root):
             lines.append(f"training and test images are the same: {self._train.root} is {self._test.root}")
         return lines
 
