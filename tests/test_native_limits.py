@@ -551,7 +551,7 @@ def test_a_plan_of_what_the_kernels_do_not_know_is_refused(module):
 
 
 def test_a_plan_that_reads_the_future_or_shares_a_norm_is_refused():
-    with pytest.raises(TypeError, match="cannot read"):
+    with pytest.raises(ValueError, match="cannot read"):
         CellPlan([Operation(2, 0, nn.Identity())], 8, False)
     shared = make_operation("dil_conv_3x3", 8, 1, True)
     with pytest.raises(TypeError, match="twice"):

@@ -1,8 +1,10 @@
 """What the native step of a cell computes, in the native library's terms, and whether it still applies."""
 
+import logging
 from array import array
 from collections.abc import Sequence
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -63,7 +65,8 @@ class CellPlan:
 
     ``outputs``: how many of the nodes, the last ones, the cell gives out (default: all). ``holder``: the cell, whose
     child ``name`` holds all the operations, so that their replacement is noticed.
-    Raises ``TypeError`` for an operation that the library does not know, and for one that reads a later node.
+    Raises ``TypeError`` for an operation that the library does not know, ``ValueError`` for one that reads a later
+    node.
     """
 
     def __init__(
@@ -94,7 +97,7 @@ class CellPlan:
     def _branch(self, index: int, operation: Operation) -> tuple[int, ...] | None:
         source, node, module = operation
         if not 0 <= source < node + 2:
-            raise TypeError(f"node {node} cannot read state {source}")
+            raise ValueError(f"node {node} cannot read state {source}")
         first, stride = len(self.units), self.stride if source < 2 else 1
         kind = {nn.MaxPool2d: MAX_POOL, nn.AvgPool2d: AVG_POOL, nn.Identity: IDENTITY}.get(type(module), CONVOLUTION)
         units = _units(module) if kind == CONVOLUTION else []
@@ -122,6 +125,28 @@ class CellPlan:
             and all(is_plain(weights) and weights.is_floating_point() for weights in mixture)
             and self.parts.hold(first.dtype, training)
         )
+
+
+class NoPlan:
+    """Of a cell with an operation that the library does not know: PyTorch computes it."""
+
+    @staticmethod
+    def applies(*_: Any) -> bool:
+        return False
+
+
+def plan_cell(operations: Sequence[Operation], channels: int, reduction: bool, **options: Any) -> "CellPlan | NoPlan":
+    """The :class:`CellPlan` of a cell; where it has an operation of somebody's own, none, which is said once."""
+    try:
+        return CellPlan(operations, channels, reduction, **options)
+    except TypeError as error:
+        _say_once(str(error).rpartition(" for ")[2].partition("(")[0])
+        return NoPlan()
+
+
+@cache
+def _say_once(operation: str) -> None:
+    logging.getLogger("CyDAS").warning("no native kernel for %s: cells with it are computed by PyTorch", operation)
 
 
 def _are_alike(x: Tensor, y: Tensor) -> bool:

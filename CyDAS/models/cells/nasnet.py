@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from CyDAS.models import checkpointing
-from CyDAS.models.cells.cell_plan import CellPlan, Operation
+from CyDAS.models.cells.cell_plan import Operation, plan_cell
 from CyDAS.models.cells.genotype import Cell, Genotype
 from CyDAS.models.cells.layout import CellShape, Layout, State, make_stem
 from CyDAS.models.cells.mixed import run_cell
@@ -69,7 +69,7 @@ class EvaluationCell(nn.Module):
             for node, (chosen, edges) in enumerate(zip(cell, self.dag, strict=True))
             for (_, source), edge in zip(chosen, edges, strict=True)
         ]
-        self._plan = CellPlan(operations, shape.channels, shape.reduction, holder=self, name="dag")
+        self._plan = plan_cell(operations, shape.channels, shape.reduction, holder=self, name="dag")
 
     @staticmethod
     def _edge(name: str, channels: int, stride: int, affine: bool) -> nn.Sequential:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from CyDAS.models.cells.cell_plan import CellPlan, Operation
+from CyDAS.models.cells.cell_plan import Operation, plan_cell
 from CyDAS.models.cells.layout import NODES, CellShape, Layout, State
 from CyDAS.models.cells.mixed import run_cell
 from CyDAS.models.cells.operations import OPERATIONS, make_operation, make_preprocessing
@@ -100,7 +100,7 @@ class SearchCell(nn.Module):
             for source, edge in enumerate(edges)
             for operation in edge._ops
         ]
-        self._plan = CellPlan(operations, shape.channels, shape.reduction, holder=self, name="dag")
+        self._plan = plan_cell(operations, shape.channels, shape.reduction, holder=self, name="dag")
 
     def forward(self, state: State, mixture: Mixture) -> State:
         states = [self.preproc0(state[0]), self.preproc1(state[1])]

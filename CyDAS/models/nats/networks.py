@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from CyDAS.models import checkpointing
-from CyDAS.models.cells.cell_plan import CellPlan, Operation
+from CyDAS.models.cells.cell_plan import CellPlan, NoPlan, Operation, plan_cell
 from CyDAS.models.cells.layout import nearest_sizes
 from CyDAS.models.cells.mixed import run_cell
 from CyDAS.models.cells.operations import ConvUnit, Zero
@@ -74,7 +74,7 @@ def make_operation(name: str, channels: int, affine: bool) -> nn.Module:
     raise ValueError(f"unknown operation {name!r}; known: {', '.join(OPERATIONS)}")
 
 
-def _make_plan(edges: Sequence[Sequence[nn.Module]], channels: int, cell: nn.Module, name: str) -> CellPlan:
+def _make_plan(edges: Sequence[Sequence[nn.Module]], channels: int, cell: nn.Module, name: str) -> CellPlan | NoPlan:
     """The plan of a cell with these operations, its child ``name``, on each of :data:`EDGES`.
 
     Node 1 is the native step's first node.
@@ -84,7 +84,7 @@ def _make_plan(edges: Sequence[Sequence[nn.Module]], channels: int, cell: nn.Mod
         for (target, source), choices in zip(EDGES, edges, strict=True)
         for operation in choices
     ]
-    return CellPlan(operations, channels, reduction=False, outputs=1, holder=cell, name=name)
+    return plan_cell(operations, channels, reduction=False, outputs=1, holder=cell, name=name)
 
 
 class SearchCell(nn.Module):
