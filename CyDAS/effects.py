@@ -157,7 +157,7 @@ RULES = (
             "overwrite seed print_freq sync_bn use_apex resume resume_or_start dry_run checkpoint_minutes on_nan "
             "accum_steps scale_lr reference_batch batch_size short_sides flip repeats pictures backbone_checkpoint "
             "epochs optimizer opt_alpha opt_eps lr lr_epochs warmup_steps warmup_lr momentum weight_decay no_decay_1d "
-            "grad_clip ema_decay report aux_weight ohem_threshold ohem_share bn_momentum train_json train_dir"
+            "grad_clip ema_decay report tracker aux_weight ohem_threshold ohem_share bn_momentum train_json train_dir"
         ),
         lambda c, p: not getattr(c, "is_training", True),
         "without a training",

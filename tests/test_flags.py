@@ -297,7 +297,7 @@ UNTRAINED = (
     "--checkpoint_minutes 3 --accum_steps 2 --scale_lr --reference_batch 8 --batch_size 8 --short_sides 64 --flip "
     "--long_side 99 --repeats 2 --pictures 3 --backbone_checkpoint x --epochs 3 --lr 0.1 --warmup_steps 3 "
     "--warmup_lr 0.01 --momentum 0.8 --weight_decay 0.1 --grad_clip 3 --aux_weight 0.1 --ohem_threshold 0.5 "
-    "--ohem_share 4 --bn_momentum 0.1 --ema_decay 0.9 --report --optimizer rmsproptf --opt_alpha 0.8 "
+    "--ohem_share 4 --bn_momentum 0.1 --ema_decay 0.9 --report --tracker none --optimizer rmsproptf --opt_alpha 0.8 "
     "--opt_eps 0.1 --no_decay_1d"
 )
 IDLE = {  # program, flags: those which have no effect

@@ -1,6 +1,7 @@
 """The flags of the programs, but for those that one search space alone has."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from CyDAS.config.recipe import RecipeFlags, TestImageFlags
@@ -91,6 +92,10 @@ class TrainingFlags:
 
     checkpoint_minutes: float = flag(10.0, "minutes between checkpoints within an epoch; 0 for none", at_least=0)
     report: bool = flag(True, "write a report of the run at its end, as HTML and as Markdown")
+    tracker: str = flag(
+        "tensorboard", "what else shows the figures of figures.jsonl; trackio and wandb are packages to install",
+        ("tensorboard", "trackio", "wandb", "none"),
+    )  # fmt: skip
     on_nan: str = flag("stop", "what a loss or gradient that is not finite does to the run", ("stop", "skip"))
     accum_steps: int = flag(1, "batches of --batch_size images, one after the other, that make one update", at_least=1)
     scale_lr: bool = flag(False, "scale the SGD learning rates by the global batch over --reference_batch")
@@ -106,6 +111,8 @@ class TrainingFlags:
 
     def check(self) -> None:
         """Raise :class:`CydasError` for values that do not go together."""
+        if self.tracker in ("trackio", "wandb") and find_spec(self.tracker) is None:
+            raise CydasError(f"--tracker {self.tracker} needs the package: pip install {self.tracker}")
         if self.scale_lr and not self.reference_batch:
             raise CydasError("--scale_lr needs --reference_batch, the global batch that the rates are meant for")
 

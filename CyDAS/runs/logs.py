@@ -1,20 +1,15 @@
-"""What a run says: console, log file, TensorBoard, progress bar. Only rank 0 speaks."""
+"""What a run says: console, log file, figures, tracker, progress bar. Only rank 0 speaks."""
 
 import json
 import logging
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from CyDAS.runs.trackers import Nowhere, Tracker
 from CyDAS.utils.texts import OneLine, fitting
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    from tensorboardX import SummaryWriter
-
 
 #: A run's figures, in its folder: a line for each step that has some, {"step": N, "figures": {NAME: VALUE}}.
 FIGURES = "figures.jsonl"
@@ -35,11 +30,11 @@ class _ConsoleHandler(logging.Handler):
 class RunLog:
     """The voice of one run. With ``folder`` None (a process that is not rank 0) it says nothing."""
 
-    def __init__(self, folder: Path | None, file_name: str = "run.log"):
+    def __init__(self, folder: Path | None, file_name: str = "run.log", tracker: Tracker | None = None):
         self._logger = logging.getLogger("CyDAS")
         self._logger.setLevel(logging.INFO if folder else logging.ERROR)
         self._logger.propagate = False
-        self._writer: SummaryWriter | None = None
+        self._tracker: Tracker | None = None
         self._bar: tqdm | None = None
         self._speaks = folder is not None
         self._folder = folder
@@ -53,7 +48,7 @@ class RunLog:
             file = logging.FileHandler(folder / file_name, encoding="utf-8", errors="backslashreplace")
             file.setFormatter(OneLine("%(asctime)s %(message)s"))
             self._logger.addHandler(file)
-            self._writer = SummaryWriter(str(folder / "tensorboard"))
+            self._tracker = Nowhere() if tracker is None else tracker
         self._logger.addHandler(console)
 
     def info(self, message: str, *values) -> None:
@@ -63,22 +58,29 @@ class RunLog:
         self._logger.warning(message, *values)
 
     def scalars(self, figures: dict[str, float], step: int) -> None:
-        """Write figures to TensorBoard and :data:`FIGURES` under their names; on a full disk, no more of them."""
-        if self._writer:
-            try:
-                for name, value in figures.items():
-                    self._writer.add_scalar(name, value, step)
-                self._writer.flush()
-                with open(self._folder / FIGURES, "a", encoding="utf-8") as file:
-                    file.write(json.dumps({"step": step, "figures": {n: float(v) for n, v in figures.items()}}) + "\n")
-            except OSError as error:
-                self._writer = None
-                self.warning("no more figures in TensorBoard: %s", error)
+        """Write figures to :data:`FIGURES` and to the tracker under their names."""
+        if self._folder is None:
+            return
+        try:
+            with open(self._folder / FIGURES, "a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step, "figures": {n: float(v) for n, v in figures.items()}}) + "\n")
+        except OSError as error:
+            self.warning("figures of step %d are not in %s: %s", step, FIGURES, error)
+        self._track("scalars", figures, step)
 
     def picture(self, name: str, pixels: Any, step: int) -> None:
-        """Put a picture, uint8 [H, W, 3], into TensorBoard. Raises ``OSError`` where it cannot be written."""
-        if self._writer:
-            self._writer.add_image(name, pixels, step, dataformats="HWC")
+        """Give a picture, uint8 [H, W, 3], to the tracker."""
+        self._track("picture", name, pixels, step)
+
+    def _track(self, what: str, *arguments: Any) -> None:
+        """Where the tracker fails, the run goes on without it."""
+        if self._tracker is None:
+            return
+        try:
+            getattr(self._tracker, what)(*arguments)
+        except Exception as error:
+            self._tracker = None
+            self.warning("nothing more is tracked: %s: %s", type(error).__name__, " ".join(str(error).split())[:300])
 
     def start_progress(self, total: int, unit: str = "step") -> None:
         """Show a bar with the time left on a terminal; nothing elsewhere."""
@@ -92,8 +94,4 @@ class RunLog:
     def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
-        if self._writer:
-            try:
-                self._writer.close()
-            except OSError as error:
-                self.warning("TensorBoard's last figures are missing: %s", error)
+        self._track("close")

@@ -12,6 +12,7 @@ from CyDAS.runs.keeper import Keeper
 from CyDAS.runs.logs import RunLog
 from CyDAS.runs.resume import choose_checkpoint, find_file
 from CyDAS.runs.start import seed_everything
+from CyDAS.runs.trackers import open_tracker
 from CyDAS.utils.distributed import Process, has_apex
 
 
@@ -62,7 +63,8 @@ def opened(
     about = how_made(config, process, kernels) | {"data": data}
     lock, content, passed_over = take_folder(folder, config, process, about, source, accept)
     try:
-        log = RunLog(folder if process.is_main else None, f"{kind}.log")
+        tracker = open_tracker(config.tracker, folder, about["config"]) if process.is_main else None
+        log = RunLog(folder if process.is_main else None, f"{kind}.log", tracker)
         try:
             introduce(config, process, log, lock, passed_over)
             changes = other_bits(content.get("about"), about) if content else []

@@ -13,7 +13,8 @@ from CyDAS.utils.flags import plain
 
 #: Flags that may differ between a run and its continuation.
 MAY_DIFFER = {
-    "resume", "resume_name", "overwrite", "print_freq", "report", "workers", "device", "threads", "name", "output_dir",
+    "resume", "resume_name", "overwrite", "print_freq", "report", "tracker", "workers", "device", "threads", "name",
+    "output_dir",
     "data_dir", "train_dir", "test_dir", "cell_file", "nats_table", "jobs", "grad_checkpointing", "checkpoint_minutes",
     "on_nan", "max_bad_images", "resume_or_start", "process_timeout", "dry_run",
     "reference_batch", "scale_lr", "backbone_checkpoint", "classes", "check_masks", "pictures", "predict_dir",
