@@ -8,7 +8,17 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "CyDAS"
 #: From the ground up; what stands directly in the package is a program or of several programs.
-FLOORS = {"utils": 0, "runs": 1, "config": 2, "models": 3, "data": 4, "tasks": 4, "spaces": 4, "engine": 5}
+FLOORS = {
+    "utils": 0,
+    "runs": 1,
+    "config": 2,
+    "models": 3,
+    "data": 4,
+    "tasks": 4,
+    "spaces": 4,
+    "engine": 5,
+    "exporting": 5,
+}
 PROGRAMS = 6
 LONGEST = 300
 
@@ -73,7 +83,7 @@ def test_no_file_is_longer_than_is_read_at_once(folder):
     assert not long
 
 
-@pytest.mark.parametrize("program", ["search", "retrain", "test", "segment", "detect"])
+@pytest.mark.parametrize("program", ["search", "retrain", "test", "segment", "detect", "export"])
 def test_programs_only_wire(program):
     """What opening a run means is in one place, and no program does it by hand."""
     by_hand = {f"CyDAS.runs.{name}" for name in ("about", "folder", "keeper", "logs", "meters")}

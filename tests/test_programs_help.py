@@ -27,7 +27,8 @@ PROGRAMS = {
     "demo/draw_cells.py": 2, "scripts/compare.py": 3, "scripts/random_genotype.py": 2, "CyDAS/nats_table.py": 1,
     "benchmarks/speed.py": 0, "benchmarks/scaling.py": 0, "benchmarks/estimates.py": 0, "benchmarks/faults.py": 0,
     "benchmarks/plots.py": 1, "CyDAS/search.py": 0, "CyDAS/retrain.py": 0, "CyDAS/test.py": 0,
-    "CyDAS/segment.py": 0, "CyDAS/detect.py": 0,
+    "CyDAS/segment.py": 0, "CyDAS/detect.py": 0, "CyDAS/export.py": 1,
+    "scripts/model_zoo.py": 0,
 }  # fmt: skip
 
 
