@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
-# timm.create_model("cdarts_a") works wherever both are imported. timm itself takes seconds to import, and most programs
-# here do not need it; it has no list of plug-ins that it would look into by itself.
+# timm.create_model("cdarts_a") and ("cydas_dartsv2") work wherever both are imported. timm itself takes seconds to
+# import, and most programs here do not need it; it has no list of plug-ins that it would look into by itself.
 import_after("timm", "CyDAS.models.chain.registry")
+import_after("timm", "CyDAS.spaces.registry")

@@ -91,8 +91,8 @@ def recall(config: SegmentConfig, given: set[str], found: Found, path: Path) -> 
     take_over(config, saved, [flag for flag in (*_DATA, *shape) if flag not in void], f"checkpoint {path}")
 
 
-def _load(config: SegmentConfig, process: Process, found: Found, n_classes: int, path: Path) -> Segmenter:
-    """The network of a checkpoint, with its weights."""
+def trained_segmenter(config: SegmentConfig, found: Found, n_classes: int, path: Path) -> Segmenter:
+    """The network whose weights were found in a checkpoint, in eval mode. Raises :class:`CydasError`."""
     recipe = found.about.get("backbone")
     if isinstance(recipe, dict):
         with refusing(f"checkpoint {path} does not say which backbone it has"):
@@ -102,7 +102,11 @@ def _load(config: SegmentConfig, process: Process, found: Found, n_classes: int,
                             config.decoder_width, config.bn_momentum)  # fmt: skip
     load_weights(network, network.without_head(found.weights), path)
     network.window = tuple(config.window) if config.window else None
-    return place(network, config, process.device).eval()
+    return network.eval()
+
+
+def _load(config: SegmentConfig, process: Process, found: Found, n_classes: int, path: Path) -> Segmenter:
+    return place(trained_segmenter(config, found, n_classes, path), config, process.device)
 
 
 def test(config: SegmentConfig, process: Process, found: Found, recorded: dict[str, Any] | None, path: Path) -> None:

@@ -18,6 +18,7 @@ FLOORS = {
     "spaces": 4,
     "engine": 5,
     "reports": 5,
+    "exporting": 5,
 }
 PROGRAMS = 6
 LONGEST = 300
@@ -83,7 +84,7 @@ def test_no_file_is_longer_than_is_read_at_once(folder):
     assert not long
 
 
-@pytest.mark.parametrize("program", ["search", "retrain", "test", "segment", "detect"])
+@pytest.mark.parametrize("program", ["search", "retrain", "test", "segment", "detect", "export"])
 def test_programs_only_wire(program):
     """What opening a run means is in one place, and no program does it by hand."""
     by_hand = {f"CyDAS.runs.{name}" for name in ("about", "folder", "keeper", "logs", "meters")}

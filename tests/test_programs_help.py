@@ -28,6 +28,7 @@ PROGRAMS = {
     "benchmarks/speed.py": 0, "benchmarks/scaling.py": 0, "benchmarks/estimates.py": 0, "benchmarks/faults.py": 0,
     "benchmarks/plots.py": 1, "CyDAS/search.py": 0, "CyDAS/retrain.py": 0, "CyDAS/test.py": 0,
     "CyDAS/check_data.py": 1, "CyDAS/report.py": 1, "CyDAS/segment.py": 0, "CyDAS/detect.py": 0,
+    "CyDAS/export.py": 1, "scripts/model_zoo.py": 0,
 }  # fmt: skip
 
 

@@ -9,8 +9,7 @@ from torchvision.transforms import v2
 from CyDAS.data.images import growth_limit
 from CyDAS.data.timm_steps import RandAugment, random_erasing
 from CyDAS.utils.flags import some_of
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+from CyDAS.utils.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
 
 class ImageOptions(NamedTuple):

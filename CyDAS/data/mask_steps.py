@@ -14,10 +14,10 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional
 
-from CyDAS.data.image_steps import IMAGENET_MEAN, IMAGENET_STD
 from CyDAS.data.images import MAX_PIXELS, Picture, blaming
 from CyDAS.data.masks import VOID
 from CyDAS.data.pixel_range import ToUnit
+from CyDAS.utils.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
 #: How many times its own size an image may be resized to where no sides are given.
 SCALES = (0.5, 2.0)

@@ -25,8 +25,10 @@ from CyDAS.data.loaders import BadImages, Batches, FileBatches, TensorBatches
 from CyDAS.data.pixel_range import ToUnit, check_test_range, choose_range
 from CyDAS.utils.distributed import Process, alike
 from CyDAS.utils.errors import CydasError
+from CyDAS.utils.normalisation import CIFAR_MEAN, CIFAR_STD, IMAGENET_MEAN, IMAGENET_STD
 
-CIFAR_MEAN, CIFAR_STD = (0.49139968, 0.48215827, 0.44653124), (0.24703233, 0.24348505, 0.26158768)
+#: Images uint8 [N, C, H, W] and labels int64 [N].
+Part = tuple[Tensor, Tensor]
 
 
 class ImagesInMemory(LabelledImages):
@@ -158,6 +160,15 @@ def resize(images: Tensor, size: int) -> Tensor:
 
 def load_digits(config: CommonConfig, process: Process) -> LabelledImages:
     """scikit-learn's 1,797 handwritten digits, 8x8 grey, shown at 16x16 in three channels; every fifth one tests."""
+    train, test = _read_digits()
+    size = config.image_size or IN_MEMORY["digits"]
+    return ImagesInMemory(
+        config, process, train, test, [str(digit) for digit in range(10)], size, *_mean_and_std(train[0]), flip=False
+    )
+
+
+def _read_digits() -> tuple[Part, Part]:
+    """The training and the test part, at 8x8 pixels."""
     from sklearn.datasets import load_digits as load
 
     grey, labels = load(return_X_y=True)
@@ -166,13 +177,20 @@ def load_digits(config: CommonConfig, process: Process) -> LabelledImages:
     # The original order runs through the writers; a fixed shuffle gives both parts, and both halves, all of them.
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
     test, train = order[: len(order) // 5], order[len(order) // 5 :]
-    pixels = images[train].float() / 255
-    mean, std = (float(pixels.mean()),) * 3, (float(pixels.std()),) * 3
-    size = config.image_size or IN_MEMORY["digits"]
-    return ImagesInMemory(
-        config, process, (images[train], labels[train]), (images[test], labels[test]),
-        [str(digit) for digit in range(10)], size, mean, std, flip=False,
-    )  # fmt: skip
+    return (images[train], labels[train]), (images[test], labels[test])
+
+
+def _mean_and_std(grey: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Of all channels together, for each of the three."""
+    pixels = grey.float() / 255
+    return (float(pixels.mean()),) * 3, (float(pixels.std()),) * 3
+
+
+def normalisation(dataset: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of each channel by which images of a data set, 0 to 1, are normalised."""
+    if dataset == "digits":
+        return _mean_and_std(_read_digits()[0][0])
+    return (CIFAR_MEAN, CIFAR_STD) if dataset in IN_MEMORY else (IMAGENET_MEAN, IMAGENET_STD)
 
 
 def load_cifar(config: CommonConfig, process: Process) -> LabelledImages:

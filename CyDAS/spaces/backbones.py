@@ -124,7 +124,7 @@ def backbone_recipe(name: str, found: Found | None = None, c_last: int | None = 
     last = found.weights.get("blocks.6.0.conv.weight") if found else None
     width = {} if last is None and c_last is None else {"c_last": c_last or len(last)}
     if timm.is_model(name):
-        return {"name": name, "model": name, "options": width if _is_chain(name) else {}}
+        return {"name": name, "model": name, "options": width if _is_own(name, "CyDAS.models.chain.") else {}}
     if not any(map(os.path.exists, (name, name.rpartition("::")[0]))):
         close = difflib.get_close_matches(name, timm.list_models(), 3)
         hint = f"; is one of these meant: {', '.join(close)}" if close else ""
@@ -143,7 +143,7 @@ def build_backbone(recipe: dict[str, Any]) -> Backbone:
         if "space" in recipe:
             architecture = SPACES[recipe["space"]].parse(recipe["architecture"], None, f"--backbone {name}")
             backbone = make_backbone(recipe["space"], architecture, **options)
-        elif _is_chain(recipe["model"]):
+        elif _is_own(recipe["model"]):
             import timm
 
             backbone = timm.create_model(recipe["model"], features_only=True, **options)
@@ -155,10 +155,11 @@ def build_backbone(recipe: dict[str, Any]) -> Backbone:
     return backbone
 
 
-def _is_chain(model: str) -> bool:
+def _is_own(model: str, room: str = "CyDAS.") -> bool:
+    """Whether a model that timm knows by name is one of this project's; ``room``: where such a one is registered."""
     import timm
 
-    return timm.model_entrypoint(model).__module__.startswith("CyDAS.")
+    return timm.model_entrypoint(model).__module__.startswith(room)
 
 
 def _load_what_fits(backbone: Backbone, weights: dict[str, Any], path: Path) -> list[str]:
