@@ -28,6 +28,7 @@ from CyDAS.runs.opening import opened
 from CyDAS.runs.start import started
 from CyDAS.spaces import load_architecture, make_space
 from CyDAS.tasks.classification import Classification
+from CyDAS.utils.callable_module import make_callable
 from CyDAS.utils.distributed import Process, copy_from_main, place
 from CyDAS.utils.errors import run_program
 from CyDAS.utils.flags import parse, plain
@@ -98,6 +99,8 @@ def retrain_once(config: RetrainConfig, given: set[str], process: Process, cell_
 def run_main() -> None:
     run_program(main, lasting=True)
 
+
+make_callable(__name__)  # for CyDAS.retrain(...)
 
 if __name__ == "__main__":
     run_main()

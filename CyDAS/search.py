@@ -27,6 +27,7 @@ from CyDAS.runs.opening import opened
 from CyDAS.runs.start import started
 from CyDAS.spaces import SPACES, make_space
 from CyDAS.tasks.classification import Classification
+from CyDAS.utils.callable_module import make_callable
 from CyDAS.utils.distributed import Process, copy_from_main, place
 from CyDAS.utils.errors import run_program
 from CyDAS.utils.flags import parse
@@ -79,6 +80,8 @@ def search_once(config: SearchConfig, process: Process, notes: list[str]) -> Non
 def run_main() -> None:
     run_program(main, lasting=True)
 
+
+make_callable(__name__)  # for CyDAS.search(...)
 
 if __name__ == "__main__":
     run_main()

@@ -46,16 +46,19 @@ def read_settings(path: Path) -> Settings:
     for entries in (content, {} if rest is None else rest):
         if not isinstance(entries, dict) or not all(isinstance(name, str) for name in entries):
             raise CydasError(f"--config {path}: flags with their values are expected, one a line, like `lr: 0.1`")
-    return Settings(
-        *([word for item in part.items() for word in _words(*item, path)] for part in (content, rest or {}))
-    )
+    return Settings(*(as_words(part, f"--config {path}") for part in (content, rest or {})))
 
 
-def _words(name: str, value: Any, path: Path) -> list[str]:
-    """The words of a command line that say it; none for a flag without a value."""
+def as_words(flags: dict[str, Any], source: str) -> list[str]:
+    """The words of a command line that say these flags. Raises :class:`CydasError` naming ``source``."""
+    return [word for name, value in flags.items() for word in _words(name, value, source)]
+
+
+def _words(name: str, value: Any, source: str) -> list[str]:
+    """None for a flag without a value."""
     values = value if isinstance(value, list) else [value]
     if not name.isidentifier() or any(isinstance(each, list | dict | bytes) for each in values):
-        raise CydasError(f"--config {path}: {name[:40]}: no value of a flag: {str(value)[:60]!r}")
+        raise CydasError(f"{source}: {name[:40]}: no value of a flag: {str(value)[:60]!r}")
     if value is None:
         return []
     if isinstance(value, bool):
