@@ -1,7 +1,7 @@
 """Write docs/model_zoo.md, the table of all published networks: ``python scripts/model_zoo.py``.
 
 Parameters and multiply-accumulates are counted here. Published figures are copied from where they stand: of the chain
-networks in ``CyDAS/models/chain/published.py``, of the cells in the README's tables.
+networks in ``CyDAS/models/chain/published.py``, of the cells in docs/usage.md.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from CyDAS.utils.files import write_atomically
 from CyDAS.utils.profile import count_macs, count_parameters
 
 TARGET = ROOT / "docs/model_zoo.md"
-#: Whose published figures a cell has: a row of the README's tables, and what must be said with it.
+#: Whose published figures a cell has: a row of the tables in docs/usage.md, and what must be said with it.
 METHODS = {
     "cydas_cifar": ("CDARTS", "the mean of the method's six cells"),
     "cydas_imagenet": ("CDARTS", "the mean of the method's five cells"),
@@ -65,7 +65,7 @@ def counted(name: str, published: str) -> Row:
 
 
 def figures_of_cells(readme: str) -> dict[tuple[str, str], str]:
-    """The first figure of each row of the README's tables of results, by the row's start and the macro-structure.
+    """The first figure of each row of the tables of published results, by the row's start and the macro-structure.
 
     Raises :class:`CydasError` where a table is missing.
     """
@@ -73,7 +73,7 @@ def figures_of_cells(readme: str) -> dict[tuple[str, str], str]:
     for model_type, column in (("cifar", "CIFAR-10"), ("imagenet", "ImageNet top-1")):
         _, found, table = readme.partition(f"| published | {column} |")
         if not found:
-            raise CydasError(f"README.md has no table of published figures for {column}")
+            raise CydasError(f"docs/usage.md has no table of published figures for {column}")
         for line in table.partition("\n\n")[0].splitlines()[2:]:
             method, figure = (cell.strip() for cell in line.split("|")[1:3])
             figures[method.partition(" (")[0], model_type] = f"{figure} % top-1 ({column.split()[0]})"
@@ -81,18 +81,18 @@ def figures_of_cells(readme: str) -> dict[tuple[str, str], str]:
 
 
 def published_of(name: str, figures: dict[tuple[str, str], str]) -> str:
-    """What the README says of a cell's method. Raises :class:`CydasError` where it says nothing."""
+    """What docs/usage.md says of a cell's method. Raises :class:`CydasError` where it says nothing."""
     if name not in METHODS:
         return ""
     method, remark = METHODS[name]
     if (method, model_type_of(name)) not in figures:
-        raise CydasError(f"README.md has no row {method} of published figures for {name}")
+        raise CydasError(f"docs/usage.md has no row {method} of published figures for {name}")
     return ", ".join(filter(None, (figures[method, model_type_of(name)], remark)))
 
 
 def model_zoo() -> str:
     """The text of ``docs/model_zoo.md``."""
-    figures = figures_of_cells((ROOT / "README.md").read_text())
+    figures = figures_of_cells((ROOT / "docs/usage.md").read_text())
     cells = [counted(name, published_of(name, figures)) for name in CELLS]
     chains = [counted(name, network.says) for name, network in PUBLISHED.items()]
     head = "| name | parameters | multiply-accumulates | image | published | built by |\n|---|---|---|---|---|---|"
