@@ -17,7 +17,10 @@ from CyDAS.utils.files import read_json
 #: Settings that say which images a network was trained and tested on.
 DATA = ("dataset", "train_dir", "test_dir", "image_size", "n_classes", "input_channels")
 #: Settings that differ between runs without making their figures another thing.
-OWN = {"name", "cell_file", "seed", "output_dir", "overwrite", "resume", "resume_name", "print_freq", "threads", "jobs"}
+OWN = {
+    "name", "cell_file", "seed", "output_dir", "overwrite", "resume", "resume_name", "print_freq", "threads", "jobs",
+    "report", "tracker",
+}  # fmt: skip
 
 
 def read_result(folder: Path, name: str) -> dict[str, Any]:

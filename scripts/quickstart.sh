@@ -22,3 +22,4 @@ for seed in 0 1 2; do
   "$PYTHON" CyDAS/retrain.py --name "random$seed" --cell_file "$OUT/random$seed.json" $NETWORK $RETRAIN
 done
 "$PYTHON" scripts/compare.py "$OUT" digits random0 random1 random2
+echo "== to look at: $OUT/search/digits/report.html"
