@@ -1,6 +1,7 @@
-"""The pictures of docs/, from results. Needs matplotlib, which CyDAS itself does not.
+"""The pictures of docs/, from results.
 
 python benchmarks/plots.py speed                        # docs/pictures/speed.png
+python benchmarks/plots.py transfer                     # docs/pictures/transfer.png
 python benchmarks/plots.py nats SUMMARY.json ...        # docs/pictures/nats.png; each the summary of one --seeds run
 """
 
@@ -67,6 +68,23 @@ def nats(summaries: list[Path]) -> Path:
     return save(figure, "nats.png")
 
 
+def transfer(path: Path) -> Path:
+    """Training losses of segmenter and detector, and the segmenter's mIoU on unseen images, from both starts."""
+    results = read_json(path, "results")["results"]
+    figure, axes = subplots(1, 3, figsize=(11, 3.4))
+    panels = (("segment", "loss_by_epoch", "segmenter: training loss"),
+              ("segment", "test_by_epoch", "segmenter: validation mIoU, %"),
+              ("detect", "loss_by_epoch", "detector: training loss"))  # fmt: skip
+    for axis, (task, what, title) in zip(axes, panels, strict=True):
+        for start, colour in (("pretrained", "tab:blue"), ("random", "tab:grey")):
+            points = results[f"{task} {start}"][what]
+            axis.plot([int(epoch) for epoch in points], list(points.values()), color=colour, label=start)
+        axis.set(title=title, xlabel="epoch")
+        axis.grid(alpha=0.3)
+    axes[0].legend(title="backbone")
+    return save(figure, "transfer.png")
+
+
 def subplots(*shape: int, **options) -> tuple[plt.Figure, plt.Axes]:
     """Matplotlib's, for files alone. Raises :class:`CydasError` where matplotlib is missing."""
     try:
@@ -88,14 +106,18 @@ def save(figure: plt.Figure, name: str) -> Path:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("picture", choices=("speed", "nats"))
+    parser.add_argument("picture", choices=("speed", "nats", "transfer"))
     parser.add_argument("files", nargs="*", type=Path, help="of nats: the summaries NAME-seeds.json")
     options = parser.parse_args(arguments)
     if options.picture == "nats" and not options.files:
         parser.error("nats takes the summaries of --seeds runs that had --nats_table")
-    default = ROOT / "benchmarks/results/speed.json"
+    results = ROOT / "benchmarks/results"
     with refusing(f"{options.picture}: not the results that this picture shows"):
-        print(speed(default) if options.picture == "speed" else nats(options.files))
+        if options.picture == "nats":
+            print(nats(options.files))
+        else:
+            draw = {"speed": (speed, "speed.json"), "transfer": (transfer, "transfer_small.json")}[options.picture]
+            print(draw[0](results / draw[1]))
 
 
 if __name__ == "__main__":

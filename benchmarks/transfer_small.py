@@ -41,7 +41,7 @@ DETECT = (
     "--optimizer adamw --lr 1e-3 --weight_decay 1e-4 --grad_clip 10 --warmup_steps 50 --workers 0"
 )
 #: How long a detector is trained from either start.
-DETECT_EPOCHS = {"pretrained": "--epochs 120 --lr_epochs 90 112", "random": "--epochs 10 --lr_epochs 90"}
+DETECT_EPOCHS = {"pretrained": "--epochs 90 --lr_epochs 83 112", "random": "--epochs 10 --lr_epochs 90"}
 STARTS = ("pretrained", "random")
 
 
@@ -64,36 +64,38 @@ def main(arguments: list[str] | None = None) -> None:
         masks = ["--data_dir", str(options.camvid), "--classes", str(classes)]
         segment = ["CyDAS/segment.py", *about, *SEGMENT.split(), *masks, *weights]
         test = ["CyDAS/segment.py", *PLACE.split(), "--output_dir", str(options.runs), *masks, "--void_ids", "11"]
-        results[f"segment {start}"] = both_parts(segment, [*test, "--test_part", "train"], options.runs, start)
+        tests = {"training": [*test, "--test_part", "train"], "test": test}
+        results[f"segment {start}"] = both_parts(segment, tests, options.runs, start)
         boxes = ["--data_dir", str(options.coco)]
         detect = ["CyDAS/detect.py", *about, *DETECT.split(), *DETECT_EPOCHS[start].split(), *boxes, *weights]
         train = [str(options.coco / "annotations/instances_train2017.json"), str(options.coco / "train2017")]
-        test = ["CyDAS/detect.py", *PLACE.split(), "--output_dir", str(options.runs)]
-        test += ["--test_json", train[0], "--test_dir", train[1]]
-        results[f"detect {start}"] = both_parts(detect, test, options.runs, start)
+        test = ["CyDAS/detect.py", *PLACE.split(), "--output_dir", str(options.runs), "--workers", "0"]
+        tests = {"training": [*test, "--test_json", train[0], "--test_dir", train[1]], "test": [*test, *boxes]}
+        results[f"detect {start}"] = both_parts(detect, tests, options.runs, start)
         print(start, results, flush=True)
     names = [part for name in ("cifar10", "camvid", "coco", "runs") for part in (f"--{name}", "FOLDER")]
     made = record() | {"command": ["python", "benchmarks/transfer_small.py", *names]}
     write_json(ROOT / "benchmarks/results/transfer_small.json", made | {"results": results})
 
 
-def both_parts(training: list[str], test: list[str], runs: Path, start: str) -> dict[str, Any]:
-    """The last epoch's result on the test images, and what is printed of the training images."""
+def both_parts(training: list[str], tests: dict[str, list[str]], runs: Path, start: str) -> dict[str, Any]:
+    """What the last weights are worth on both parts, and how the training came there; one that was stopped counts."""
     program = Path(training[0]).stem
     name = f"{program}-{start}"
-    result, of_training = (runs / program / name / file for file in ("result.json", "training_images.txt"))
-    if not result.exists():
+    folder = runs / program / name
+    if not (folder / "last.pth.tar").exists():
         run(*training, "--name", name)
-    if not of_training.exists():
-        of_training.write_text(run(*test, "--name", name, "--eval_only"))
-    log = (runs / program / name / f"{program}.log").read_text()
+    found: dict[str, Any] = {}
+    for part, test in tests.items():
+        printed = folder / f"{part}_images.txt"
+        if not printed.exists():
+            printed.write_text(run(*test, "--name", name, "--eval_only"))
+        found[part] = printed.read_text().splitlines()[-1].partition(" on ")[0]
+    log = (folder / f"{program}.log").read_text()
     epochs = re.findall(r"epoch (\d+)/.*: test \w+ ([\d.]+).*train loss ([\d.]+)", log)
-    return {
-        "test": read_json(result, "result")["last"],
-        "training": of_training.read_text().splitlines()[-1].partition(" on ")[0],
-        "test_by_epoch": {int(epoch): float(value) for epoch, value, _ in epochs},
-        "loss_by_epoch": {int(epoch): float(loss) for epoch, _, loss in epochs},
-    }
+    found["test_by_epoch"] = {int(epoch): float(value) for epoch, value, _ in epochs}
+    found["loss_by_epoch"] = {int(epoch): float(loss) for epoch, _, loss in epochs}
+    return found
 
 
 if __name__ == "__main__":
