@@ -14,5 +14,6 @@ class _Callable(ModuleType):
 
 
 def make_callable(name: str) -> None:
-    """Let a module, which is being imported, be called."""
-    sys.modules[name].__class__ = _Callable
+    """Let a module, which is being imported, be called; not one that is loaded without a place among the others."""
+    if name in sys.modules:
+        sys.modules[name].__class__ = _Callable

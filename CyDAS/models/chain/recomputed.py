@@ -18,7 +18,8 @@ def convolve(
     ``make`` has no parameters and nothing random. Under autocast all of it is in the lower precision.
     """
     device = sources[0].device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else sources[0].dtype
+    lower = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    dtype = torch.get_autocast_dtype(device) if lower else sources[0].dtype
     return _Convolution.apply(make, (stride, padding, groups), *(part.to(dtype) for part in (weight, *sources)))
 
 
