@@ -21,7 +21,7 @@ from torchvision.transforms import InterpolationMode, v2
 
 from CyDAS.config import RetrainConfig, SearchConfig
 from CyDAS.exporting.subject import Subject
-from CyDAS.reports.report import SHARED, write_report
+from CyDAS.reports.report import of_data, write_report
 from CyDAS.reports.runs import RESULT, read_run
 from CyDAS.retrain import main as retrain_main
 from CyDAS.search import main as search_main
@@ -112,13 +112,8 @@ def retrain(found: Run | str | Path, **flags: Any) -> Run:
     Of a search, data and space are the same, and so are name and output folder, unless they are given.
     """
     if isinstance(found, Run):
-        known = {name: found.config[name] for name in (*SHARED, "c_last") if found.config.get(name) is not None}
-        if known["space"] != "chain":
-            known.pop("c_last", None)
-        if known["dataset"] not in ("folder", "imagenet"):
-            known = {name: value for name, value in known.items() if name not in ("train_dir", "test_dir")}
         own = {"name": found.name, "output_dir": found.folder.parents[1], "cell_file": found.folder / "genotype.json"}
-        flags = {**known, **own, **flags}
+        flags = {**of_data(found.config), **own, **flags}
     else:
         flags = {"cell_file": found, **flags}
     _run(RetrainConfig, retrain_main, "retrain", flags)

@@ -12,7 +12,7 @@ from CyDAS.models.cells.layout import Layout
 from CyDAS.models.chain.layout import ChainLayout
 from CyDAS.models.nats.networks import NatsLayout
 from CyDAS.report import main as report
-from CyDAS.reports.report import report_at_end, write_report
+from CyDAS.reports.report import of_data, report_at_end, write_report
 from CyDAS.reports.runs import differences, read_figures, read_run
 from CyDAS.retrain import main as retrain
 from CyDAS.runs.logs import RunLog
@@ -77,6 +77,14 @@ def test_the_commands_of_a_report_do_what_they_say(runs, tmp_path):
     small = "--epochs 1 --init_channels 2 --cells_per_stage 1 --device cpu --threads 1"
     retrain([*train, *small.split(), "--output_dir", str(tmp_path)])
     assert (tmp_path / "retrain/one/result.json").exists()
+
+
+def test_what_a_training_is_told_of_its_data():
+    config = {"space": "nats", "dataset": "folder", "data_dir": "x", "c_last": 960, "test_share": 0.0, "test_seed": 3}
+    assert of_data(config) == {"space": "nats", "dataset": "folder", "data_dir": "x"}
+    taken = {"test_share": 0.2, "test_seed": 3}  # the same images are kept for tests
+    assert of_data(config | {"test_share": 0.2}) == of_data(config) | taken
+    assert of_data(config | {"space": "chain"})["c_last"] == 960
 
 
 def test_a_collapse_is_said_in_words(runs, tmp_path):

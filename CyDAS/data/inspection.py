@@ -3,14 +3,14 @@
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from CyDAS.data.contents import describe_sizes
 from CyDAS.data.files import ImageFiles
 from CyDAS.data.folders import PARTS, TEST_FLAG, TRAIN_FLAG, open_folder
 from CyDAS.data.images import Picture, decode
@@ -18,6 +18,8 @@ from CyDAS.utils.errors import CydasError
 
 #: Images of a class on the contact sheet, classes on it, pixels of an image there.
 ACROSS, DOWN, PIXELS = 8, 20, 72
+#: Sizes and kinds that are named.
+SHOWN = 5
 
 
 @dataclass
@@ -40,8 +42,8 @@ class Part:
         many = [names for names in self.digests.values() if len(names) > 1]
         found = [
             f"{self.title}: {sum(self.counts.values())} images of {len(self.counts)} classes in {self.files.root}",
-            describe_sizes(len(self.files), self.files.open),
-            "kinds: " + ", ".join(f"{kind} {count}" for kind, count in self.kinds.most_common()),
+            "sizes: " + _most(self.sizes, lambda size: f"{size[0]} x {size[1]}"),
+            "kinds: " + _most(self.kinds, str),
             f"mean {_numbers(self.mean)}, standard deviation {_numbers(self.std)} of red, green, blue (white is 1)",
             *self.files.not_read.lines(self.files.root),
         ]
@@ -134,6 +136,12 @@ def contact_sheet(part: Part) -> bytes:
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def _most(counts: Counter, name: Callable[[Any], str]) -> str:
+    """The most frequent ones, with how many there are of each."""
+    shown = [f"{name(key)} {count}" for key, count in counts.most_common(SHOWN)]
+    return ", ".join(shown) + (f", {len(counts) - SHOWN} more" if len(counts) > SHOWN else "")
 
 
 def _numbers(values: Sequence[float]) -> str:

@@ -8,13 +8,13 @@ from CyDAS.engine.finalists import Judged
 from CyDAS.engine.training import Training
 from CyDAS.engine.updates import Space
 from CyDAS.reports.report import report_at_end
+from CyDAS.reports.runs import RESULT
 from CyDAS.runs.checkpoint import process_states
 from CyDAS.runs.opening import Run
 from CyDAS.utils.files import read_json, write_json
 
-#: Files of a search's folder: where it goes on from, and what it found.
+#: Where a search goes on from, in its folder.
 CHECKPOINT = "search_resume.pth.tar"
-RESULT = "result.json"
 
 
 class SearchProgress:
@@ -85,8 +85,7 @@ def finish_search(search: CyclicSearch, architecture: Any, run: Run) -> None:
     write_json(run.folder / RESULT, result | look_up(space, architecture, run.folder) | {"about": run.about})
     run.log.info("found: %s", space.brief(architecture))
     run.log.info("written: %s", path)
-    if search.config.report:
-        report_at_end(run.folder, run.log)
+    _report(run)
 
 
 def look_up(space: Space, architecture: Any, folder: Path) -> dict[str, Any]:
@@ -114,5 +113,9 @@ def report_training(training: Training, found: dict[str, Any], run: Run) -> None
         run.log.info("last epoch without averaging: %s", training.last_plain.words())
         result["last_plain"] = training.last_plain._asdict()
     write_json(run.folder / RESULT, result | found)
+    _report(run)
+
+
+def _report(run: Run) -> None:
     if run.about["config"]["report"]:
         report_at_end(run.folder, run.log)

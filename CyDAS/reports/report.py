@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 from CyDAS.reports import charts
 from CyDAS.reports.page import Page, Picture
@@ -20,8 +21,15 @@ COMPARED = (
 )  # fmt: skip
 
 
-#: Flags of a search that its network's training has, too, because they say which data it is.
+#: Flags of a search that its network's training has, too, because they say which space and data it is.
 SHARED = ("space", "dataset", "data_dir", "train_dir", "test_dir", "n_classes", "input_channels", "image_size")
+
+
+def of_data(config: dict[str, Any]) -> dict[str, Any]:
+    """What the training of a search's result must be told of its space and data. ``config``: the search's flags."""
+    names = [*SHARED, *["c_last"] * (config.get("space") == "chain")]
+    names += ["test_share", "test_seed"] * bool(config.get("test_share"))
+    return {name: config[name] for name in names if config.get(name) is not None}
 
 
 def report_of(folders: Sequence[Path]) -> Page:
@@ -68,10 +76,7 @@ def next_commands(run: Finished) -> list[str]:
     output, config = run.config.get("output_dir", "experiments"), run.config
     if run.kind == "search":
         flags = {"name": run.name, "output_dir": output, "cell_file": run.folder / "genotype.json"}
-        flags |= {name: config[name] for name in SHARED if config.get(name) is not None}
-        if config.get("space") == "chain":
-            flags["c_last"] = config["c_last"]
-        words = " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in flags.items())
+        words = " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in (flags | of_data(config)).items())
         lines += ["# train what was found", f"python CyDAS/retrain.py {words}"]
     else:
         program = "test.py --resume" if run.kind == "retrain" else f"{run.kind}.py --eval_only"

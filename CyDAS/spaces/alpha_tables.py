@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from CyDAS.models.cells.layout import NODES
 from CyDAS.models.cells.operations import OPERATIONS as CELL_OPERATIONS
 from CyDAS.models.chain.alphas import ArchitectureParameters as ChainParameters
 from CyDAS.models.chain.architecture import OPERATIONS as CHAIN_OPERATIONS
@@ -52,7 +53,7 @@ def _darts(alphas: dict[str, Tensor]) -> list[AlphaTable]:
     tables = []
     for stage in stages:
         for kind, title in enumerate(("normal cell", "reduction cell")):
-            nodes = [alphas[f"{stage}.{kind}.{node}"] for node in range(4)]
+            nodes = [alphas[f"{stage}.{kind}.{node}"] for node in range(NODES)]
             names = ["c_{k-2}", "c_{k-1}", "0", "1", "2"]
             rows = [f"{names[source]} → {node}" for node, alpha in enumerate(nodes) for source in range(len(alpha))]
             where = f"stage {stage}, {title}" if len(stages) > 1 else title

@@ -11,7 +11,7 @@ from types import UnionType
 from typing import Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 from CyDAS.utils.errors import CydasError
-from CyDAS.utils.settings import as_yaml, read_settings
+from CyDAS.utils.settings import as_words, as_yaml, read_settings
 
 
 def flag(default: Any, help: str, choices: tuple | None = None, *, of_network: bool = False, **bounds: float) -> Any:
@@ -137,15 +137,7 @@ def some_of(config: Any, *names: str) -> dict[str, Any]:
 
 def to_arguments(config: Any, names: set[str]) -> list[str]:
     """The flags ``names`` as a command line that says the same."""
-    arguments = []
-    for name in sorted(names):
-        value = getattr(config, name)
-        if isinstance(value, bool):
-            arguments.append(f"--{name}" if value else f"--no-{name}")
-        elif value is not None:
-            # In one word: a value may start with a dash.
-            arguments += [f"--{name}", *map(str, value)] if isinstance(value, list) else [f"--{name}={value}"]
-    return arguments
+    return as_words({name: getattr(config, name) for name in sorted(names)}, "these flags")
 
 
 def plain(config: Any) -> dict[str, Any]:
