@@ -177,6 +177,10 @@ def test_both_updates_of_a_step_see_samples_of_their_own(monkeypatch, method):
     engine._joint_step([batch(), batch()], epoch=1)
     assert len(seen) == 2 and not torch.equal(seen[0][0], seen[1][0])
     assert not torch.equal(engine.joint.super_layers_arch.alpha.detach(), before)
+    seen.clear()
+    engine.optimisers.set_alpha_lr(0.0)  # so that no other alphas tell the two samples apart
+    engine._joint_step([batch(), batch()], epoch=1)
+    assert len(seen) == 2 and not torch.allclose(seen[0][0], seen[1][0])
 
 
 def test_what_grows_does_so_in_equal_steps():
