@@ -75,6 +75,10 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     path, results = ROOT / "benchmarks/results/chain_quality.json", {}
     earlier = read_json(path, "results")["cases"] if path.exists() else {}
+    given = [name for name in CASES if getattr(options, name) is not None]
+    flags = [part for name in given for part in (f"--{name}", "FOLDER")]
+    flags += ["--shares", *map(str, options.shares)]
+    made = record() | {"command": ["python", "benchmarks/chain_quality.py", *flags, "--runs", "FOLDER"]}
     for name, case in CASES.items():
         folder = getattr(options, name)
         if folder is not None:
@@ -83,10 +87,9 @@ def main(arguments: list[str] | None = None) -> None:
                 str(share): compare(
                     name, case, folder, share, options.runs, known.get(str(share), {}).get("random", [])
                 )
+                | {"made": made}
                 for share in options.shares
             }
-    flags = [part for name in results for part in (f"--{name}", "FOLDER")]
-    made = record() | {"command": ["python", "benchmarks/chain_quality.py", *flags, "--runs", "FOLDER"]}
     write_json(path, made | {"cases": {name: earlier.get(name, {}) | results.get(name, {}) for name in CASES}})
 
 
