@@ -99,10 +99,13 @@ RULES = (
     ),
     Rule(_flags("evaluation_cells"), lambda c, p: c.space != "nats", "with --space {space}: it is for nats"),
     Rule(
-        _flags("finalist_rounds finalist_noise finalist_epochs finalist_lr"),
+        _flags(
+            "finalist_rounds finalist_noise finalist_changes finalist_margin finalist_val finalist_epochs finalist_lr"
+        ),
         lambda c, p: c.finalists < 2,
         "without --finalists",
     ),
+    Rule(_flags("finalist_changes"), lambda c, p: not c.finalist_noise, "without --finalist_noise"),
     Rule(_flags("finalist_rounds"), lambda c, p: c.finalist_noise, "with --finalist_noise, which takes no rounds"),
     Rule(
         _flags(

@@ -18,7 +18,7 @@ from CyDAS.effects import idle_flags
 from CyDAS.engine.continuing import check_search, resume_search
 from CyDAS.engine.cycle import CyclicSearch
 from CyDAS.engine.estimate import estimate_search, print_estimate
-from CyDAS.engine.finalists import choose
+from CyDAS.engine.finalists import choose, judging_part
 from CyDAS.engine.optim import Precision, scale_learning_rates
 from CyDAS.engine.results import CHECKPOINT, SearchProgress, finish_search
 from CyDAS.engine.seeds import search_with_seeds
@@ -71,7 +71,8 @@ def search_once(config: SearchConfig, process: Process, notes: list[str]) -> Non
         search.run(train, val, run.log, progress)
         found = search.preferred()
         if config.finalists > 1:
-            finals, judging = data.train_batches(train_part, stream=4), data.judging_batches(val_part)
+            finals = data.train_batches(train_part, stream=4)
+            judging = data.judging_batches(judging_part(val_part, config.finalist_val))
             found = choose(search, finals, judging, Classification(data.n_classes), run.log, progress)
         if process.is_main:
             finish_search(search, found, run)

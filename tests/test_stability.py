@@ -12,7 +12,7 @@ from two_ranks import run_ranks
 from CyDAS.config import SearchConfig
 from CyDAS.config.stability import StabilityFlags
 from CyDAS.engine.cycle import CyclicSearch
-from CyDAS.engine.finalists import candidates
+from CyDAS.engine.finalists import Judged, best_of, candidates, judging_part
 from CyDAS.engine.optim import Precision, SearchOptimisers
 from CyDAS.engine.stability import growing, keep_moments, mean_logsumexp, mutate, sample_mixtures
 from CyDAS.models.alpha_mean import AlphaMean, mean_alphas
@@ -72,6 +72,7 @@ def test_all_of_it_is_off_by_default():
         "edge_mutation": 0.0, "average_rounds": 1, "alpha_lr_schedule": "constant", "keep_moments": False,
         "beta_decay": 0.0, "dirichlet": False, "lone_teacher": False, "finalists": 1,
         "finalist_rounds": 20, "finalist_epochs": 1.0, "finalist_lr": 0.1, "finalist_noise": 0.0,
+        "finalist_changes": 0, "finalist_margin": 0.0, "finalist_val": 1.0,
     }  # fmt: skip
     assert config.evaluation_cells is None
 
@@ -296,6 +297,27 @@ def test_drawn_candidates_are_the_preferred_cell_and_others_by_their_probability
     assert shares[0] == pytest.approx(0.5, abs=0.08) and sorted(shares)[0] == pytest.approx(0.2, abs=0.07)
     engine.config.seed = 1
     assert candidates(engine) != found
+
+
+def test_with_changes_candidates_differ_from_the_preferred_cell_in_so_many_edges():
+    for changes, others in ((1, 24), (2, 30)):
+        engine = make_search(finalists=1 + others, finalist_noise=1.0, finalist_changes=changes)
+        (first, _), *rest = candidates(engine)
+        differ = [sum(a != b for a, b in zip(cell.operations, first.operations, strict=True)) for cell, _ in rest]
+        assert first == engine.preferred() and len(set(rest)) == others
+        assert set(differ) <= set(range(1, changes + 1)) and max(differ) == changes
+
+
+def test_a_finalist_is_found_before_the_first_only_by_more_than_the_margin():
+    first, second, third = (Judged({"0": name}, 1, top1) for name, top1 in (("a", 30.0), ("b", 33.0), ("c", 34.0)))
+    assert best_of([first, second, third], 0.0) == best_of([first, second, third], 3.9) == third
+    assert best_of([first, second, third], 4.0) == first
+    assert best_of([third, second, first], 0.0) == third
+
+
+def test_finalists_are_judged_on_evenly_spaced_images_of_val():
+    assert judging_part(range(100, 110), 0.5) == [100, 102, 104, 106, 108]
+    assert judging_part(range(100, 110), 1.0) == list(range(100, 110)) and judging_part(range(7), 0.01) == [0]
 
 
 def test_chains_are_drawn_within_their_cost():

@@ -43,5 +43,14 @@ class StabilityFlags:
         0.0, "instead of rounds: the first finalist is what the search prefers, the others what it prefers with Gumbel "
         "noise of this scale on its alphas; 1 draws every choice by its probability", at_least=0,
     )  # fmt: skip
+    finalist_changes: int = flag(
+        0, "choices (edges of a cell, blocks of a chain) that --finalist_noise is added to, drawn for each finalist; 0: "
+        "all of them", at_least=0,
+    )  # fmt: skip
+    finalist_margin: float = flag(
+        0.0, "points of top-1 by which another finalist must be better than the first one to be found instead of it",
+        at_least=0,
+    )  # fmt: skip
+    finalist_val: float = flag(1.0, "share of the val half on which finalists are compared", above=0, at_most=1)
     finalist_epochs: float = flag(1.0, "epochs, or share of one, of a finalist's training on the train half", above=0)
     finalist_lr: float = flag(0.1, "learning rate at the start of a finalist's training (SGD, cosine to 0)", above=0)

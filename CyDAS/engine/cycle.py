@@ -153,16 +153,16 @@ class CyclicSearch(SearchUpdates):
         self._set_optimisers()
         log.info("new evaluation network, %d of its operations go on from their earlier weights", known)
 
-    def preferred(self, noise: float = 0.0, generator: torch.Generator | None = None) -> Any:
+    def preferred(self, noise: float = 0.0, generator: torch.Generator | None = None, choices: int = 0) -> Any:
         """The architecture that is read off the alphas, or with ``--average_rounds`` off their mean.
 
-        ``noise``: the scale of what is added to them before, from ``generator``.
+        ``noise``: the scale of what is added before, from ``generator``, to so many ``choices`` of it or (0) to all.
         """
         alphas = self.joint.super_layers_arch
         own = self.alpha_mean.apply(alphas)
         try:
             if noise:
-                add_noise(alphas, noise, generator)
+                add_noise(alphas, noise, generator, choices)
             return self.space.discretise(self.joint)
         finally:
             alphas.load_state_dict(own)

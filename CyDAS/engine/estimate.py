@@ -1,5 +1,6 @@
 """What a run will need and take, from a few of its own steps on its own data: ``--dry_run``."""
 
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -103,14 +104,15 @@ def _rehearse(search: CyclicSearch, phase: Phase) -> float:
 
 
 def _finalists(search: CyclicSearch, train: Batches, val: Batches) -> list[Part]:
-    """Their trainings and their tests, which see each image of val once."""
+    """Their trainings and their tests."""
     config, first, first_val = search.config, FirstSteps(train), FirstSteps(val)
     network = train_finalist(search, search.preferred(), 0, first, len(first), RunLog(None), _Nobody())
     search.averages.reset()
     evaluate(network, Classification(n_classes=0), first_val, search.precision)  # mixup alone asks for their number
+    tests = math.ceil(len(val) * config.finalist_val)
     return [
         Part("step, finalist", first.mean(), config.finalists * finalist_steps(config, train)),
-        Part("test step, finalist", first_val.mean(), config.finalists * len(val)),
+        Part("test step, finalist", first_val.mean(), config.finalists * tests),
     ]
 
 

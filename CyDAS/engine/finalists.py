@@ -7,7 +7,7 @@ other image, and no benchmark.
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -55,8 +55,17 @@ def choose(
         search.judged.append(list(Judged(search.space.to_state(architecture), rounds, top1)))
         log.info("finalist %d: top-1 %.2f %% on val", number + 1, top1)
         progress.end_phase(search)
-    best = max((Judged(*each) for each in search.judged), key=lambda each: (each.top1, each.rounds))
+    best = best_of([Judged(*each) for each in search.judged], search.config.finalist_margin)
     return search.space.parse(best.architecture, search.config.layer_num, "finalists")
+
+
+def best_of(judged: Sequence[Judged], margin: float) -> Judged:
+    """The best, unless the first, which the search prefers, is at most so many points behind.
+
+    Short trainings prefer small cells to those that are better after long ones; a margin keeps that from deciding.
+    """
+    best = max(judged, key=lambda each: (each.top1, each.rounds))
+    return best if best.top1 > judged[0].top1 + margin else judged[0]
 
 
 def candidates(search: CyclicSearch) -> list[tuple[Any, int]]:
@@ -65,7 +74,7 @@ def candidates(search: CyclicSearch) -> list[tuple[Any, int]]:
 
 
 def drawn(search: CyclicSearch) -> list[tuple[Any, int]]:
-    """What the search prefers, then what it prefers with noise on its alphas; and how often each came."""
+    """What the search prefers, then what it prefers with noise on (some of) its alphas; and how often each came."""
     config = search.config
     generator = seeded_generator(config.seed, DRAWING)
     first = search.preferred()
@@ -73,7 +82,7 @@ def drawn(search: CyclicSearch) -> list[tuple[Any, int]]:
     for _ in range(DRAWS * config.finalists):
         if len(found) == config.finalists:
             break
-        architecture = search.preferred(config.finalist_noise, generator)
+        architecture = search.preferred(config.finalist_noise, generator, config.finalist_changes)
         name = str(search.space.to_strings(architecture))
         found.setdefault(name, architecture)
         counts[name] += 1
@@ -88,6 +97,12 @@ def visited(search: CyclicSearch) -> list[tuple[Any, int]]:
     counts, latest = Counter(names), {name: index for index, name in enumerate(names)}
     order = sorted(counts, key=lambda name: (counts[name], latest[name]), reverse=True)
     return [(last[latest[name]], counts[name]) for name in order[: config.finalists]]
+
+
+def judging_part(val_part: Sequence[int], share: float) -> Sequence[int]:
+    """So large a share of the val half's images, evenly spaced; one at least."""
+    count = max(1, round(len(val_part) * share))
+    return [val_part[index * len(val_part) // count] for index in range(count)]
 
 
 def finalist_steps(config: SearchConfig, train: Batches) -> int:

@@ -51,10 +51,16 @@ def gumbel(shape: Sequence[int], generator: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def add_noise(architecture: nn.Module, scale: float, generator: torch.Generator) -> None:
-    """Gumbel noise of a scale on all trained architecture parameters that have a row for each edge or block."""
-    for alpha in filter(_is_alpha, architecture.parameters()):
-        alpha += scale * gumbel(alpha.shape, generator).to(alpha)
+def add_noise(architecture: nn.Module, scale: float, generator: torch.Generator, rows: int = 0) -> None:
+    """Gumbel noise of a scale on the trained architecture parameters that have a row for each edge or block.
+
+    ``rows``: how many of all rows it is added to, drawn by chance; 0: all.
+    """
+    alphas = list(filter(_is_alpha, architecture.parameters()))
+    sizes = [len(alpha) for alpha in alphas]
+    noisy = torch.randperm(sum(sizes), generator=generator) < rows if rows else torch.ones(sum(sizes))
+    for alpha, mask in zip(alphas, noisy.split(sizes), strict=True):
+        alpha += (scale * gumbel(alpha.shape, generator) * mask.unsqueeze(1)).to(alpha)
 
 
 class _Mixtures(nn.Module):
