@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from CyDAS.config import IN_MEMORY, DetectConfig, EvaluationConfig, SegmentConfig, TrainingFlags
+from CyDAS.config import EMBEDDED, IN_MEMORY, DetectConfig, EvaluationConfig, SegmentConfig, TrainingFlags
 from CyDAS.utils.distributed import Process
 from CyDAS.utils.errors import CydasError
 
@@ -56,7 +56,7 @@ RULES = (
         "with --dataset {dataset}, which is not read from class folders: give --dataset folder, or leave it out",
         is_mistake=True,
     ),
-    Rule(_flags("data_dir"), lambda c, p: c.dataset == "digits", "with --dataset digits, which needs no files"),
+    Rule(_flags("data_dir"), lambda c, p: c.dataset in EMBEDDED, "with --dataset {dataset}, which needs no files"),
     Rule(
         _flags("data_dir"),
         lambda c, p: (

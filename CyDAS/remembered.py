@@ -15,7 +15,7 @@ was given that replaces it:
 from pathlib import Path
 from typing import Any
 
-from CyDAS.config import FOLDER_PIXELS, IN_MEMORY, EvaluationConfig
+from CyDAS.config import EMBEDDED, FOLDER_PIXELS, IN_MEMORY, EvaluationConfig
 from CyDAS.spaces import SPACES, check_genotype, load_architecture
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.flags import recall_network
@@ -84,7 +84,7 @@ def find_architecture(config: EvaluationConfig, content: dict[str, Any], path: P
 
 def tested_on(config: EvaluationConfig) -> str:
     """The data set and the place that its test images were read from."""
-    if config.dataset == "digits":
-        return "digits (scikit-learn's)"
+    if config.dataset in EMBEDDED:
+        return f"{config.dataset} (scikit-learn's)"
     place = config.data_dir if config.dataset in IN_MEMORY else config.class_folders("val")
     return f"{config.dataset} in {place.resolve()}"

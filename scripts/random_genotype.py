@@ -1,6 +1,7 @@
 """Write a random architecture as a genotype file: ``python scripts/random_genotype.py SEED FILE``.
 
-A cell of DARTS, or a chain that costs what it shall: ``--space chain --target_flops 3.6M --image_size 32``.
+A cell of DARTS, one of NATS-Bench (``--space nats``), or a chain that costs what it shall:
+``--space chain --target_flops 3.6M --image_size 32``.
 """
 
 import argparse
@@ -13,7 +14,8 @@ import torch
 
 from CyDAS.models.cells.genotype import random_genotype
 from CyDAS.models.chain.layout import ChainLayout
-from CyDAS.spaces import ChainSpace, DartsSpace
+from CyDAS.models.nats.architecture import random_architecture
+from CyDAS.spaces import ChainSpace, DartsSpace, NatsSpace
 from CyDAS.utils.errors import CydasError, run_program
 from CyDAS.utils.files import write_json
 from CyDAS.utils.numbers import whole_number
@@ -33,7 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("seed", type=whole_number, metavar="SEED", help="seed of the choice, from 0 on")
     parser.add_argument("file", type=Path, metavar="FILE", help="genotype file to write; an earlier one is replaced")
-    parser.add_argument("--space", choices=("darts", "chain"), default="darts", help="(default: darts)")
+    parser.add_argument("--space", choices=("darts", "nats", "chain"), default="darts", help="(default: darts)")
     chains = parser.add_argument_group("of chains")
     chains.add_argument("--target_flops", metavar="TEXT", help="multiply-accumulates of an image: 294M (default: any)")
     chains.add_argument("--target_tolerance", type=float, metavar="X", help="share of it, more or less (default: 0.02)")
@@ -45,6 +47,8 @@ def main(arguments: list[str] | None = None) -> None:
     generator = torch.Generator().manual_seed(options.seed)
     if options.space == "chain":
         entries = ChainSpace.to_strings(_random_chain(options, generator))
+    elif options.space == "nats":
+        entries = NatsSpace.to_strings(random_architecture(generator))
     else:
         entries = DartsSpace.to_strings([random_genotype(generator)] * 3)
     write_json(options.file, entries)

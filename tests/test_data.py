@@ -96,6 +96,19 @@ def digits(process=ONE, **flags):
     return load_data(SearchConfig(dataset="digits", **flags), process)
 
 
+def test_cluttered_digits_are_scenes_of_the_same_digits():
+    plain, scenes = digits(), load_data(SearchConfig(dataset="cluttered"), ONE)
+    assert scenes.train_labels.tolist() == plain.train_labels.tolist() * 3
+    assert scenes.test_labels.tolist() == plain.test_labels.tolist() * 3
+    assert scenes._train.shape == (4314, 3, 24, 24) and scenes._train.dtype == torch.uint8
+    again = load_data(SearchConfig(dataset="cluttered"), ONE)
+    assert torch.equal(again._train, scenes._train) and torch.equal(again._test, scenes._test)
+    first, second = scenes._train[:1437], scenes._train[1437:2874]
+    assert (first != second).flatten(1).any(dim=1).all()  # no scene of a digit twice
+    x, _ = next(scenes.train_batches(range(2000)).epoch())
+    assert abs(float(x.mean())) < 0.2 and abs(float(x.std()) - 1) < 0.2  # normalised by their own figures
+
+
 def test_digits_come_with_the_package():
     data = digits()
     images, labels = next(data.test_batches().epoch())

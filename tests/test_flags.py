@@ -514,7 +514,7 @@ def test_what_can_only_be_a_mistake_is_an_error(tmp_path, program, flags, word):
 
 
 def test_the_data_sets_in_memory_are_those_without_folders():
-    assert set(IN_MEMORY) == {"digits", "cifar10", "cifar100"}
+    assert set(IN_MEMORY) == {"digits", "cluttered", "cifar10", "cifar100"}
 
 
 @pytest.mark.parametrize("value", ["1_0", "٣", "１", "1e1_0"])

@@ -192,6 +192,11 @@ def test_random_cells_depend_on_a_seed_that_is_a_number(tmp_path, capfd):
     assert run("scripts/random_genotype.py", 7, tmp_path / "cell.json") == 0
     expected = random_genotype(torch.Generator().manual_seed(7))
     assert load_architecture(tmp_path / "cell.json", 3) == [expected] * 3
+    cells = []
+    for seed in (7, 8, 7):
+        assert run("scripts/random_genotype.py", seed, tmp_path / "cell.json", "--space", "nats") == 0
+        cells.append(load_architecture(tmp_path / "cell.json", 3, "nats"))
+    assert cells[0] == cells[2] != cells[1]
     for seed in ("x", "-1", "1_0", "+1", "٣", "1.0", "9" * 30):
         assert run("scripts/random_genotype.py", seed, tmp_path / "other.json") == 2
     for place in (".", "/proc/none/cell.json", tmp_path):

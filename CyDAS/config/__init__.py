@@ -3,6 +3,7 @@
 from CyDAS.config.detection import DetectConfig
 from CyDAS.config.programs import (
     DATASETS,
+    EMBEDDED,
     FOLDER_PIXELS,
     IN_MEMORY,
     PUBLISHED,
@@ -18,6 +19,7 @@ from CyDAS.config.segmentation import SegmentConfig
 
 __all__ = [
     "DATASETS",
+    "EMBEDDED",
     "FOLDER_PIXELS",
     "IN_MEMORY",
     "PUBLISHED",

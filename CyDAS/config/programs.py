@@ -22,9 +22,10 @@ from CyDAS.config.stability import StabilityFlags
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.flags import flag
 
-DATASETS = ("digits", "cifar10", "cifar100", "imagenet", "folder")
+DATASETS = ("digits", "cluttered", "cifar10", "cifar100", "imagenet", "folder")
 #: Data sets that are not read from class folders, and the pixels of their images where no --image_size is given.
-IN_MEMORY = {"digits": 16, "cifar10": 32, "cifar100": 32}
+IN_MEMORY = {"digits": 16, "cluttered": 24, "cifar10": 32, "cifar100": 32}
+EMBEDDED = ("digits", "cluttered")  #: those of them that need no files
 FOLDER_PIXELS = 224  #: the same for class folders
 #: Flags that describe the published checkpoints, which do not say of what they are.
 PUBLISHED = {
@@ -40,7 +41,11 @@ class CommonFlags(RunFlags):
     """Flags that all three programs know, of whatever space."""
 
     # data
-    dataset: str = flag("digits", "data set; digits needs no files, folder is any set of class folders", DATASETS)
+    dataset: str = flag(
+        "digits",
+        "data set; digits and cluttered (hard digits) need no files, folder is any set of class folders",
+        DATASETS,
+    )
     data_dir: Path = flag(Path("experiments/data"), "folder that holds (or receives) the data sets")
     train_dir: Path | None = flag(
         None, "class folders to train on (default: DATA_DIR/train; imagenet: DATA_DIR/imagenet/train)"

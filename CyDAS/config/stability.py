@@ -44,8 +44,8 @@ class StabilityFlags:
         "noise of this scale on its alphas; 1 draws every choice by its probability", at_least=0,
     )  # fmt: skip
     finalist_changes: int = flag(
-        0, "choices (edges of a cell, blocks of a chain) that --finalist_noise is added to, drawn for each finalist; 0: "
-        "all of them", at_least=0,
+        0, "choices (edges of a cell, blocks of a chain) that --finalist_noise is added to, drawn for each finalist; "
+        "0: all of them", at_least=0,
     )  # fmt: skip
     finalist_margin: float = flag(
         0.0, "points of top-1 by which another finalist must be better than the first one to be found instead of it",

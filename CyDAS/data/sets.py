@@ -1,4 +1,4 @@
-"""The data sets: digits (embedded), CIFAR-10 and -100, and any folder of class folders, ImageNet among them."""
+"""The data sets: digits (in ``digits.py``), CIFAR-10 and -100, and any folder of class folders, ImageNet among them."""
 
 import fcntl
 import os
@@ -11,11 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision import datasets
 
-from CyDAS.config import FOLDER_PIXELS, IN_MEMORY, CommonConfig
+from CyDAS.config import EMBEDDED, FOLDER_PIXELS, IN_MEMORY, CommonConfig
 from CyDAS.data.augment import BatchAugmentation, batch_augmentation
 from CyDAS.data.classes import places
 from CyDAS.data.contents import describe_sizes
 from CyDAS.data.dataset import LabelledImages, check_alike, loader_options
+from CyDAS.data.digits import mean_and_std, read_embedded
 from CyDAS.data.files import ImageFiles, check_known
 from CyDAS.data.folders import TEST_FLAG, TRAIN_FLAG, open_folder
 from CyDAS.data.halves import test_split
@@ -26,9 +27,6 @@ from CyDAS.data.pixel_range import ToUnit, check_test_range, choose_range
 from CyDAS.utils.distributed import Process, alike
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.normalisation import CIFAR_MEAN, CIFAR_STD, IMAGENET_MEAN, IMAGENET_STD
-
-#: Images uint8 [N, C, H, W] and labels int64 [N].
-Part = tuple[Tensor, Tensor]
 
 
 class ImagesInMemory(LabelledImages):
@@ -158,38 +156,18 @@ def resize(images: Tensor, size: int) -> Tensor:
     return resized.round().clamp(0, 255).byte()
 
 
-def load_digits(config: CommonConfig, process: Process) -> LabelledImages:
-    """scikit-learn's 1,797 handwritten digits, 8x8 grey, shown at 16x16 in three channels; every fifth one tests."""
-    train, test = _read_digits()
-    size = config.image_size or IN_MEMORY["digits"]
-    return ImagesInMemory(
-        config, process, train, test, [str(digit) for digit in range(10)], size, *_mean_and_std(train[0]), flip=False
-    )
-
-
-def _read_digits() -> tuple[Part, Part]:
-    """The training and the test part, at 8x8 pixels."""
-    from sklearn.datasets import load_digits as load
-
-    grey, labels = load(return_X_y=True)
-    images = torch.from_numpy(grey).float().view(-1, 1, 8, 8).mul(255 / 16).round().byte().expand(-1, 3, -1, -1)
-    labels = torch.from_numpy(labels).long()
-    # The original order runs through the writers; a fixed shuffle gives both parts, and both halves, all of them.
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
-    test, train = order[: len(order) // 5], order[len(order) // 5 :]
-    return (images[train], labels[train]), (images[test], labels[test])
-
-
-def _mean_and_std(grey: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Of all channels together, for each of the three."""
-    pixels = grey.float() / 255
-    return (float(pixels.mean()),) * 3, (float(pixels.std()),) * 3
+def load_embedded(config: CommonConfig, process: Process) -> LabelledImages:
+    """Digits, plain or cluttered, shown at 16x16 or 24x24 pixels in three channels."""
+    train, test = read_embedded(config.dataset)
+    size = config.image_size or IN_MEMORY[config.dataset]
+    classes = [str(digit) for digit in range(10)]
+    return ImagesInMemory(config, process, train, test, classes, size, *mean_and_std(train[0]), flip=False)
 
 
 def normalisation(dataset: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and deviation of each channel by which images of a data set, 0 to 1, are normalised."""
-    if dataset == "digits":
-        return _mean_and_std(_read_digits()[0][0])
+    if dataset in EMBEDDED:
+        return mean_and_std(read_embedded(dataset)[0][0])
     return (CIFAR_MEAN, CIFAR_STD) if dataset in IN_MEMORY else (IMAGENET_MEAN, IMAGENET_STD)
 
 
@@ -246,7 +224,7 @@ def _load(config: CommonConfig, process: Process, with_training: bool, recorded:
     if config.pixel_range and config.dataset in IN_MEMORY:
         raise CydasError(f"--pixel_range belongs to folders of images; {config.dataset} has 8 bits: leave the flag out")
     if config.dataset in IN_MEMORY:
-        data = (load_digits if config.dataset == "digits" else load_cifar)(config, process)
+        data = (load_embedded if config.dataset in EMBEDDED else load_cifar)(config, process)
         if "classes" in recorded:
             data.adopt(recorded["classes"])
     else:

@@ -5,6 +5,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import torch
+
 from CyDAS.utils.errors import GenotypeError
 
 #: The columns of alpha, in order. All of them may be chosen, ``none`` included.
@@ -44,6 +46,12 @@ class Architecture(NamedTuple):
             for target in range(1, 4)
         ]
         return "+".join(f"{node}|" for node in nodes)
+
+
+def random_architecture(generator: torch.Generator) -> Architecture:
+    """Any of the 15,625 with equal probability."""
+    indices = torch.randint(len(OPERATIONS), (len(EDGES),), generator=generator)
+    return Architecture(tuple(OPERATIONS[index] for index in indices.tolist()))
 
 
 def parse_architecture(value: Any) -> Architecture:
