@@ -97,10 +97,15 @@ RULES = (
         lambda c, p: c.method == "darts",
         "with --method darts, which has no evaluation network",
     ),
-    Rule(_flags("evaluation_cells"), lambda c, p: c.space != "nats", "with --space {space}: it is for nats"),
+    Rule(
+        _flags("evaluation_cells finalist_cells"),
+        lambda c, p: c.space != "nats",
+        "with --space {space}: it is for nats",
+    ),
     Rule(
         _flags(
-            "finalist_rounds finalist_noise finalist_changes finalist_margin finalist_val finalist_epochs finalist_lr"
+            "finalist_rounds finalist_noise finalist_changes finalist_margin finalist_val finalist_epochs finalist_lr "
+            "finalist_cells"
         ),
         lambda c, p: c.finalists < 2,
         "without --finalists",

@@ -171,9 +171,12 @@ def kill_at_random(runs: Runs, kind: str, name: str, seconds: float, chance: ran
             seen |= {f"{f}{f.stat().st_ino}" for f in folder.glob(".*.tmp") if f.exists()}
             time.sleep(0.002)
     else:
-        while process.poll() is None and not (folder / f"{kind}.log").exists():
+        # By how far it has come, not by the clock: other work on the machine makes runs slower and faster.
+        lines = len(figures(runs.place(kind, "undisturbed") / f"{kind}.log"))
+        log, line = folder / f"{kind}.log", chance.randrange(lines)
+        while process.poll() is None and not (log.exists() and len(figures(log)) >= line):
             time.sleep(0.01)
-        time.sleep(chance.uniform(0.1, 0.95) * seconds)
+        time.sleep(chance.uniform(0, 0.8) * seconds / lines)
     process.send_signal(signal.SIGKILL)
     errors = process.communicate()[1]
     if process.returncode != -signal.SIGKILL:

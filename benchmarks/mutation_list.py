@@ -481,6 +481,13 @@ MUTATIONS = [
              f"{STABLE}::test_warm_up_rounds_have_no_vote"),
     Mutation("the last finalist wins", "CyDAS/engine/finalists.py", "key=lambda each: (each.top1, each.rounds)",
              "key=lambda each: (-each.top1, each.rounds)", f"{STABLE}::test_the_best_finalist_is_found"),
+    Mutation("a finalist is found for less than the margin", "CyDAS/engine/finalists.py", "judged[0].top1 + margin",
+             "judged[0].top1", f"{STABLE}::test_a_finalist_is_found_before_the_first_only_by_more_than_the_margin"),
+    Mutation("noise goes to all choices", "CyDAS/engine/cycle.py", "add_noise(alphas, noise, generator, choices)",
+             "add_noise(alphas, noise, generator)",
+             f"{STABLE}::test_with_changes_candidates_differ_from_the_preferred_cell_in_so_many_edges"),
+    Mutation("finalists as shallow as the evaluation network", "CyDAS/spaces/nats.py",
+             "depth = finalist_cells or", "depth =", f"{STABLE}::test_the_evaluation_network_may_be_deeper"),
     Mutation("finalists are not remembered", CYCLE, '("preferences", "judged"))', '("preferences", "nothing"))',
              f"{STABLE}::test_a_search_cut_off_anywhere_ends_as_if_it_had_not"),
 ]

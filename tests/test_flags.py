@@ -323,6 +323,8 @@ IDLE = {  # program, flags: those which have no effect
     ("search", "--search_iter 6 --jobs 2"): "jobs",
     ("search", DARTS + "--space nats --lone_teacher --evaluation_cells 3"): "lone_teacher evaluation_cells",
     ("search", "--search_iter 6 --evaluation_cells 3 --lone_teacher"): "evaluation_cells",
+    ("search", "--search_iter 6 --finalists 2 --finalist_cells 3"): "finalist_cells",
+    ("search", "--search_iter 6 --space nats --layer_num 3 --finalist_cells 3"): "finalist_cells",
     ("search", "--search_iter 6 --finalist_rounds 3 --finalist_epochs 2 --finalist_lr 0.2"): "finalist_rounds "
     "finalist_epochs finalist_lr",
     ("search", "--search_iter 6 --finalists 2 --finalist_rounds 3"): "",

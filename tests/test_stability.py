@@ -50,9 +50,14 @@ def finished(tmp_path_factory):
     return run_search(tmp_path_factory.mktemp("stable"))
 
 
-def make_search(evaluation_cells=None, **flags):
+def make_search(evaluation_cells=None, finalist_cells=None, **flags):
     torch.manual_seed(0)
-    space = NatsSpace(NatsLayout(4, 1, image_size=8), evaluation_cells=evaluation_cells, ensemble_param=True)
+    space = NatsSpace(
+        NatsLayout(4, 1, image_size=8),
+        evaluation_cells=evaluation_cells,
+        finalist_cells=finalist_cells,
+        ensemble_param=True,
+    )
     joint = space.build().train()
     config = SearchConfig(**{"space": "nats", "search_iter": 5, "pretrain_epochs": 1, "search_iter_epochs": 2} | flags)
     engine = CyclicSearch(space, joint, config, Precision(torch.device("cpu"), False, "bf16"))
@@ -74,7 +79,7 @@ def test_all_of_it_is_off_by_default():
         "finalist_rounds": 20, "finalist_epochs": 1.0, "finalist_lr": 0.1, "finalist_noise": 0.0,
         "finalist_changes": 0, "finalist_margin": 0.0, "finalist_val": 1.0,
     }  # fmt: skip
-    assert config.evaluation_cells is None
+    assert config.evaluation_cells is config.finalist_cells is None
 
 
 # -- mutation ----------------------------------------------------------------------------------------------------------
@@ -268,6 +273,10 @@ def test_the_evaluation_network_may_be_deeper():
     assert [len(stage) for stage in engine.joint.nas_layers] == [4, 4, 3]
     network = engine.space.retrain_network(parse_architecture(CELL), False)
     assert [len(stage) for stage in network.nas_layers] == [4, 4, 3]
+    engine = make_search(evaluation_cells=3, finalist_cells=5)
+    network = engine.space.retrain_network(parse_architecture(CELL), False)
+    assert [len(stage) for stage in network.nas_layers] == [6, 6, 5]
+    assert [len(stage) for stage in engine.joint.nas_layers] == [4, 4, 3]
 
 
 # -- finalists ---------------------------------------------------------------------------------------------------------

@@ -52,6 +52,10 @@ class NatsSearchFlags:
         None, "cells of a stage of the evaluation network, as the benchmark's 5 (default: --cells_per_stage)",
         at_least=1,
     )  # fmt: skip
+    finalist_cells: int | None = flag(
+        None, "cells of a stage of the networks of --finalists (default: those of the evaluation network; the "
+        "benchmark has 5)", at_least=1,
+    )  # fmt: skip
     nats_table: Path | None = flag(
         None, "table of NATS-Bench accuracies: those of the current cell go to the log, never into a decision"
     )

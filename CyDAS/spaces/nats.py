@@ -36,6 +36,8 @@ from CyDAS.utils.plot import draw_graph
 
 #: Flags of the DARTS cells that mean nothing here.
 FOREIGN = ("use_beta", "repeat_cell", "res_stem")
+#: Flags of networks in a search that are deeper than the search network.
+DEPTHS = ("evaluation_cells", "finalist_cells")
 
 
 class NatsSpace(SearchSpace):
@@ -49,13 +51,17 @@ class NatsSpace(SearchSpace):
         grad_checkpointing: bool = False,
         table: NatsTable | None = None,
         evaluation_cells: int | None = None,
+        finalist_cells: int | None = None,
         **joint_options: bool,
     ):
         """``table``: what the benchmark knows; ``evaluation_cells``: cells of a stage of the evaluation network, where
-        the search network has others; ``joint_options``: flags of :class:`JointNetwork`.
+        the search network has others; ``finalist_cells``: those of the networks that are trained by themselves, where
+        the evaluation network has others; ``joint_options``: flags of :class:`JointNetwork`.
         """
         self.layout = layout
         self.evaluation_layout = replace(layout, cells_per_stage=evaluation_cells or layout.cells_per_stage)
+        depth = finalist_cells or self.evaluation_layout.cells_per_stage
+        self.retrain_layout = replace(layout, cells_per_stage=depth)
         self.table = table
         self.bn_affine = bn_affine
         self.grad_checkpointing = grad_checkpointing
@@ -81,7 +87,7 @@ class NatsSpace(SearchSpace):
             raise CydasError(str(error)) from None
         path = getattr(config, "nats_table", None)
         table = NatsTable.read(path, complete=True) if path else None
-        return cls(layout, table=table, **some_of(config, "bn_affine", "evaluation_cells", *JOINT_OPTIONS))
+        return cls(layout, table=table, **some_of(config, "bn_affine", *DEPTHS, *JOINT_OPTIONS))
 
     def build(self) -> JointNetwork:
         """Both networks; the evaluation network has no cells until :meth:`set_evaluation`."""
@@ -115,7 +121,7 @@ class NatsSpace(SearchSpace):
         """The benchmark's network of an architecture. Raises :class:`CydasError` for an auxiliary head."""
         if auxiliary:
             raise CydasError("the networks of NATS-Bench have no auxiliary head")
-        return NatsNetwork(self.evaluation_layout, architecture, self.grad_checkpointing)
+        return NatsNetwork(self.retrain_layout, architecture, self.grad_checkpointing)
 
     def penalty(self, joint: JointNetwork, progress: Progress) -> Tensor:
         """:meth:`regulariser`, falling to nothing over the first cycles."""
