@@ -100,8 +100,6 @@ class Trained(nn.Module):
 
 def search(**flags: Any) -> Run:
     """Search an architecture. Raises :class:`CydasError`, and ``TypeError`` for a flag that there is not."""
-    if flags.get("seeds") is not None:
-        raise CydasError("one search at a time: call CyDAS.search for each seed, with a name of its own")
     _run(SearchConfig, search_main, "search", flags)
     return Run(Path(flags.get("output_dir", OUTPUT)) / "search" / flags.get("name", "default"))
 
@@ -133,6 +131,8 @@ def load(run: Run | str | Path, weights_key: str | None = None) -> Trained:
 
 
 def _run(kind: type, main: Callable[[list[str]], None], name: str, flags: dict[str, Any]) -> None:
+    if flags.get("seeds") is not None or flags.get("configs") is not None:
+        raise CydasError(f"one {name} at a time: call CyDAS.{name} for each seed, with a name of its own")
     known = {item.name for item in fields(kind)} | {"config"}
     if unknown := sorted(set(flags) - known):
         raise TypeError(f"{name}() got unexpected flags: {', '.join(unknown)}")

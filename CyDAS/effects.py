@@ -91,7 +91,7 @@ RULES = (
     Rule(_flags("regular_ratio regular_coeff"), lambda c, p: not c.regular, "without --regular"),
     Rule(_flags("regular"), lambda c, p: not c.regular_coeff, "with --regular_coeff 0"),
     Rule(_flags("w_lr_min"), lambda c, p: c.lr_schedule != "cosine", "without --lr_schedule cosine"),
-    Rule(_flags("jobs"), lambda c, p: not c.seeds, "without --seeds"),
+    Rule(_flags("jobs launcher slurm"), lambda c, p: not c.is_many, "without --seeds or --configs"),
     Rule(
         _flags("lone_teacher evaluation_cells"),
         lambda c, p: c.method == "darts",

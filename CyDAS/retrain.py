@@ -18,6 +18,7 @@ from CyDAS.effects import idle_flags
 from CyDAS.engine.continuing import check_training
 from CyDAS.engine.estimate import estimate_training, print_estimate
 from CyDAS.engine.guard import StepGuard
+from CyDAS.engine.many import run_many
 from CyDAS.engine.optim import Precision, optimiser_of, scale_learning_rates
 from CyDAS.engine.results import report_training
 from CyDAS.engine.schedules import retrain_schedule
@@ -31,19 +32,22 @@ from CyDAS.tasks.classification import Classification
 from CyDAS.utils.callable_module import make_callable
 from CyDAS.utils.distributed import Process, copy_from_main, place
 from CyDAS.utils.errors import run_program
-from CyDAS.utils.flags import parse, plain
+from CyDAS.utils.flags import parse_each, plain
 from CyDAS.utils.profile import count_macs, count_parameters
 
 
 def main(arguments: list[str] | None = None) -> None:
-    config, given = parse(RetrainConfig, "Train the architecture of a genotype file.", arguments)
-    cell_file = config.cell_file or config.output_dir / "search" / config.name / "genotype.json"
-    architecture = load_architecture(cell_file, config.layer_num, config.space)
+    variants = parse_each(RetrainConfig, "Train the architecture of a genotype file.", arguments)
+    found = [load_architecture(config.genotype_file, config.layer_num, config.space) for config, _ in variants]
+    config, given = variants[0]
+    if config.is_many:
+        run_many(Path(__file__).resolve(), variants)
+        return
     with started(config) as process:
-        retrain_once(config, given, process, cell_file, architecture)
+        retrain_once(config, given, process, found[0])
 
 
-def retrain_once(config: RetrainConfig, given: set[str], process: Process, cell_file: Path, architecture: Any) -> None:
+def retrain_once(config: RetrainConfig, given: set[str], process: Process, architecture: Any) -> None:
     """One retraining in this process, or together with the others."""
     notes = idle_flags(config, given, process)
     fit_auxiliary_head(config, given)
@@ -72,11 +76,8 @@ def retrain_once(config: RetrainConfig, given: set[str], process: Process, cell_
         lambda epoch: network.set_drop_path(config.drop_path_prob * epoch / config.total_epochs),
         space.weights_name,
     )
-    size = (
-        f"network: {bare / 1e6:.3f} M parameters"
-        + (f" ({parameters / 1e6:.3f} M with auxiliary head)" if parameters != bare else "")
-        + f", {macs / 1e6:.1f} M multiply-accumulates"
-    )
+    head = f" ({parameters / 1e6:.3f} M with auxiliary head)" if parameters != bare else ""
+    size = f"network: {bare / 1e6:.3f} M parameters{head}, {macs / 1e6:.1f} M multiply-accumulates"
     if config.dry_run:
         figures = estimate_training(training, train, test)
         print_estimate([*notes, *data.report("train", "test"), size, *figures], process)
@@ -85,7 +86,7 @@ def retrain_once(config: RetrainConfig, given: set[str], process: Process, cell_
     accept = partial(check_training, config, architecture, record)
     file = config.resume_name
     with opened("retrain", config, process, file, accept, record, native.record, notes, may_be_path=named) as run:
-        for line in (f"genotype {cell_file}", size, *by_rule):
+        for line in (f"genotype {config.genotype_file}", size, *by_rule):
             run.log.info("%s", line)
         say_data(data, ("train", "test"), run.checkpoint, process, run.log)
         run.begin(config.seed, training.resume)

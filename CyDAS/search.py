@@ -19,25 +19,26 @@ from CyDAS.engine.continuing import check_search, resume_search
 from CyDAS.engine.cycle import CyclicSearch
 from CyDAS.engine.estimate import estimate_search, print_estimate
 from CyDAS.engine.finalists import choose, judging_part
+from CyDAS.engine.many import run_many
 from CyDAS.engine.optim import Precision, scale_learning_rates
 from CyDAS.engine.results import CHECKPOINT, SearchProgress, finish_search
-from CyDAS.engine.seeds import search_with_seeds
 from CyDAS.models import native
 from CyDAS.runs.opening import opened
 from CyDAS.runs.start import started
-from CyDAS.spaces import SPACES, make_space
+from CyDAS.spaces import make_space
 from CyDAS.tasks.classification import Classification
 from CyDAS.utils.callable_module import make_callable
 from CyDAS.utils.distributed import Process, copy_from_main, place
 from CyDAS.utils.errors import run_program
-from CyDAS.utils.flags import parse
+from CyDAS.utils.flags import parse_each
 from CyDAS.utils.profile import count_parameters
 
 
 def main(arguments: list[str] | None = None) -> None:
-    config, given = parse(SearchConfig, "Search an architecture with CDARTS.", arguments)
-    if config.seeds:
-        search_with_seeds(Path(__file__).resolve(), config, given, SPACES[config.space])
+    variants = parse_each(SearchConfig, "Search an architecture with CDARTS.", arguments)
+    config, given = variants[0]
+    if config.is_many:
+        run_many(Path(__file__).resolve(), variants)
         return
     with started(config) as process:
         search_once(config, process, idle_flags(config, given, process))

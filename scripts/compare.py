@@ -19,7 +19,7 @@ DATA = ("dataset", "train_dir", "test_dir", "image_size", "n_classes", "input_ch
 #: Settings that differ between runs without making their figures another thing.
 OWN = {
     "name", "cell_file", "seed", "output_dir", "overwrite", "resume", "resume_name", "print_freq", "threads", "jobs",
-    "report", "tracker",
+    "launcher", "report", "tracker",
 }  # fmt: skip
 
 

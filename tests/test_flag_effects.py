@@ -18,8 +18,8 @@ from CyDAS.config import EvaluationConfig, RetrainConfig, SearchConfig
 from CyDAS.data import load_data
 from CyDAS.engine.evaluation import make_fast
 from CyDAS.engine.guard import StepGuard
+from CyDAS.engine.local_jobs import run_all
 from CyDAS.engine.optim import Precision, scale_learning_rates
-from CyDAS.engine.seeds import run_all
 from CyDAS.models.cells.nasnet import EvaluationCell
 from CyDAS.models.cells.supernet import SearchCell
 from CyDAS.models.nats.networks import ResidualBlock

@@ -320,7 +320,7 @@ IDLE = {  # program, flags: those which have no effect
     ("search", "--search_iter 6 --regular --regular_coeff 0"): "regular",
     ("search", "--search_iter 6 --w_lr_min 0.1"): "w_lr_min",
     ("search", "--search_iter 6 --w_lr_min 0.1 --lr_schedule cosine"): "",
-    ("search", "--search_iter 6 --jobs 2"): "jobs",
+    ("search", "--search_iter 6 --jobs 2 --launcher slurm --slurm mem=1G"): "jobs launcher slurm",
     ("search", DARTS + "--space nats --lone_teacher --evaluation_cells 3"): "lone_teacher evaluation_cells",
     ("search", "--search_iter 6 --evaluation_cells 3 --lone_teacher"): "evaluation_cells",
     ("search", "--search_iter 6 --finalists 2 --finalist_cells 3"): "finalist_cells",

@@ -12,7 +12,7 @@ from PIL import Image
 from CyDAS.config import SearchConfig
 from CyDAS.data import load_data
 from CyDAS.data.augment import BatchAugmentation, seeded
-from CyDAS.engine import seeds
+from CyDAS.engine import local_jobs
 from CyDAS.runs.checkpoint import process_states, set_process_state
 from CyDAS.search import main as search
 from CyDAS.utils import distributed
@@ -131,9 +131,9 @@ def test_every_search_of_several_seeds_has_a_gpu_of_its_own(
         seen[int(command[command.index("--seed") + 1])] = env.get("CUDA_VISIBLE_DEVICES")
         return Child(next(lasts))
 
-    monkeypatch.setattr(seeds, "subprocess", SimpleNamespace(Popen=start, DEVNULL=subprocess.DEVNULL))
-    monkeypatch.setattr(seeds.time, "sleep", lambda seconds: None)
-    with pytest.raises(Exception, match="the search failed for seed 4, 5, 6"):
+    monkeypatch.setattr(local_jobs, "subprocess", SimpleNamespace(Popen=start, DEVNULL=subprocess.DEVNULL))
+    monkeypatch.setattr(local_jobs.time, "sleep", lambda seconds: None)
+    with pytest.raises(Exception, match=r"failed: default-seed4 \(code 1\), default-seed5 \(code 1\), def"):
         search(["--search_iter", "6", "--seeds", "4", "5", "6", "--output_dir", str(tmp_path), *flags])
     assert [seen[seed] for seed in (4, 5, 6)] == gpus
 
@@ -141,6 +141,6 @@ def test_every_search_of_several_seeds_has_a_gpu_of_its_own(
 def test_no_gpu_is_given_where_none_is_seen(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert seeds.visible_gpus() == []
+    assert local_jobs.visible_gpus() == []
     code = "import os, sys; sys.exit(len(os.environ.get('CUDA_VISIBLE_DEVICES', 'none')))"
-    assert seeds.run_all({0: [sys.executable, "-c", code]}, 2, 1) == {0: 0}
+    assert local_jobs.run_all({0: [sys.executable, "-c", code]}, 2, 1) == {0: 0}

@@ -90,6 +90,7 @@ def test_what_is_no_file_of_settings_is_refused(tmp_path, text, message):
         ("learning_rate: 1\n", "unrecognized arguments: --learning_rate=1"),
         ("not_given: {learning_rate: 1}\n", "unrecognized arguments: --learning_rate=1"),
         ("optimizer: adam\n", "invalid choice: 'adam'"),
+        ("config: other.yaml\n", "a file of settings names no other one"),
     ],
 )
 def test_a_wrong_flag_in_a_file_is_named_with_the_file(tmp_path, capsys, text, message):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from CyDAS.config.many import ManyFlags
 from CyDAS.config.recipe import RecipeFlags, TestImageFlags
 from CyDAS.config.run import RunFlags
 from CyDAS.config.spaces import (
@@ -123,10 +124,15 @@ class TrainingFlags:
 
 
 @dataclass
-class TrainingConfig(TrainingFlags, CommonConfig):
+class TrainingConfig(ManyFlags, TrainingFlags, CommonConfig):
     """Flags of the programs that train a network of a search space."""
 
     grad_checkpointing: bool = flag(False, "compute each cell again in the backward pass: less memory, more time")
+
+    def check(self) -> None:
+        """Raise :class:`CydasError` for values that do not go together."""
+        super().check()
+        self.check_many(self.dry_run)
 
 
 @dataclass
@@ -179,9 +185,6 @@ class SearchConfig(StabilityFlags, ChainSearchFlags, NatsSearchFlags, DartsSearc
     regular_coeff: float = flag(5.0, "the penalty's factor at the start", at_least=0)
     # speed
     cuda_graphs: bool = flag(False, "record a cycle's updates once as CUDA graphs and replay them (one GPU)")
-    # several searches
-    seeds: list[int] | None = flag(None, "run one search for each seed, as NAME-seedN, and report mean and deviation")
-    jobs: int = flag(1, "searches of --seeds that run at a time", at_least=1)
 
     def check(self) -> None:
         """Raise :class:`CydasError` for values that make no search."""
@@ -193,10 +196,6 @@ class SearchConfig(StabilityFlags, ChainSearchFlags, NatsSearchFlags, DartsSearc
             )
         if self.cuda_graphs and (other := self._not_with_cuda_graphs()):
             raise CydasError(f"--cuda_graphs {other}: such steps cannot be recorded; leave out one of the two")
-        if self.seeds and self.dry_run:
-            raise CydasError("--dry_run rehearses one search: leave out --seeds")
-        if self.seeds and (len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0):
-            raise CydasError(f"--seeds must be different numbers of at least 0, not {self.seeds}")
 
     def _not_with_cuda_graphs(self) -> str:
         """The flags by which the host looks at every step's result, or at its random generators."""
@@ -231,6 +230,14 @@ class RetrainConfig(RecipeFlags, ChainRetrainFlags, DartsRetrainFlags, FoundNetw
         "retrain_resume.pth.tar", "checkpoint of --resume: a file in the run's folder or, where none is there, a path"
     )
     aux_weight: float = flag(0.4, "weight of the auxiliary head's loss; 0 for no head", at_least=0)
+
+    @property
+    def genotype_file(self) -> Path:
+        """Where the architecture is read: of several runs, all train what the search of their common name found."""
+        return self.cell_file or self.output_dir / "search" / self.name / "genotype.json"
+
+    def of_all(self) -> dict[str, object]:
+        return {"cell_file": self.genotype_file}
 
     def check(self) -> None:
         """Raise :class:`CydasError` for a name that other checkpoints have, and for what compilation cannot do."""

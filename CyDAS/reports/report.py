@@ -3,10 +3,10 @@
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 from CyDAS.reports import charts
+from CyDAS.reports.groups import HEAD, Group, by_setting, headline, number, rows_of
 from CyDAS.reports.page import Page, Picture
 from CyDAS.reports.runs import Finished, differences, read_run
 from CyDAS.reports.search import describe_search, facts
@@ -35,12 +35,17 @@ def of_data(config: dict[str, Any]) -> dict[str, Any]:
 def report_of(folders: Sequence[Path]) -> Page:
     """Raises :class:`CydasError` for a folder that is no run's."""
     runs = [read_run(folder) for folder in folders]
-    return _of_one(runs[0]) if len(runs) == 1 else _of_several(runs)
+    return _of_one(runs[0]) if len(runs) == 1 else _of_several(by_setting(runs))
 
 
 def write_report(folders: Sequence[Path], stem: Path) -> list[Path]:
     """The paths of the HTML file and of the Markdown. Raises :class:`CydasError`."""
     return report_of(folders).write(stem)
+
+
+def write_comparison(groups: Sequence[Group], warnings: Sequence[str], stem: Path) -> list[Path]:
+    """The same of several runs whose groups have names. Raises :class:`CydasError`."""
+    return _of_several(groups, warnings).write(stem)
 
 
 def report_at_end(folder: Path, log: RunLog) -> None:
@@ -84,23 +89,18 @@ def next_commands(run: Finished) -> list[str]:
     return lines
 
 
-def _of_several(runs: list[Finished]) -> Page:
+def _of_several(groups: Sequence[Group], warnings: Sequence[str] = ()) -> Page:
+    runs = [run for group in groups for run in group.runs]
     page = Page(f"{len(runs)} runs: {', '.join(run.name for run in runs)}"[:120])
     page.heading("Results")
+    for line in warnings:
+        page.warning(line)
+    page.text("Mean ± standard deviation of the runs that differ in their seed alone; no run is picked.")
+    page.table(HEAD, rows_of(groups))
     found = [headline(run) for run in runs]
     names = list(dict.fromkeys(name for each in found for name in each))
-    rows = [[run.name, *(_number(each.get(name)) for name in names)] for run, each in zip(runs, found, strict=True)]
+    rows = [[run.name, *(number(each.get(name)) for name in names)] for run, each in zip(runs, found, strict=True)]
     page.table(["run", *names], rows)
-    groups: dict[str, list[dict[str, float]]] = {}
-    for run, each in zip(runs, found, strict=True):
-        groups.setdefault(f"{run.kind} {run.setting}", []).append(each)
-    members = [[run.name for run in runs if f"{run.kind} {run.setting}" == key] for key in groups]
-    page.text("Mean ± standard deviation of the runs that differ in their seed alone; no run is picked.")
-    rows = [
-        [", ".join(names_of), len(group), *(_spread([each[n] for each in group if n in each]) for n in names)]
-        for names_of, group in zip(members, groups.values(), strict=True)
-    ]
-    page.table(["setting of", "runs", *names], rows)
     page.heading("Flags that differ")
     differing = differences(runs)
     if differing:
@@ -124,26 +124,3 @@ def _of_several(runs: list[Finished]) -> Page:
             page.table(["", ""], facts(run))
         page.commands(next_commands(run))
     return page
-
-
-def headline(run: Finished) -> dict[str, float]:
-    """The numbers by which runs are compared."""
-    numbers = dict(run.result.get("benchmark", {}).get("accuracies", {}))
-    for name in ("cost", "parameters", "macs"):
-        if name in run.result:
-            numbers[name] = run.result[name]
-    if run.kind == "search" and run.rounds:
-        numbers["entropy"] = run.rounds[-1]["entropy"]
-    last = run.result.get("last", {})
-    names = ("top1", "top5", "miou", "ap", "ap50")
-    return numbers | {name: last[name] for name in names if name in last}
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}" if abs(value) < 1e5 else f"{value / 1e6:.4g} M"
-
-
-def _spread(values: list[float]) -> str:
-    if not values:
-        return ""
-    return f"{_number(mean(values))} ± {_number(stdev(values))}" if len(values) > 1 else _number(values[0])

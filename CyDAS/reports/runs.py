@@ -11,7 +11,10 @@ from CyDAS.utils.errors import CydasError
 from CyDAS.utils.files import read_json
 
 #: Flags in which runs of one setting may differ.
-OF_ITS_OWN = {"name", "seed", "output_dir", "overwrite", "resume", "resume_or_start", "seeds", "jobs", "data_dir"}
+OF_ITS_OWN = {
+    "name", "seed", "output_dir", "overwrite", "resume", "resume_or_start", "data_dir", "seeds", "configs", "launcher",
+    "jobs", "slurm",
+}  # fmt: skip
 #: A run's results, whatever it is.
 RESULT = "result.json"
 

@@ -1,6 +1,5 @@
 """What all search spaces have in common: unless they say so, no benchmark knows them and they keep no state."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from CyDAS.models.joint import JointNetwork
@@ -31,11 +30,6 @@ class SearchSpace:
     def known(self, architecture: Any) -> Any:
         """What a benchmark says of an architecture, where there is one: :class:`CyDAS.engine.updates.Known`."""
         return None
-
-    @staticmethod
-    def summarise(results: Sequence[dict[str, Any]]) -> dict[str, tuple[float, float]]:
-        """Mean and deviation of what a benchmark says of several searches' results."""
-        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """What the rest of a search depends on and no network holds; it is in the search's checkpoint."""

@@ -2,7 +2,6 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,7 +27,7 @@ from CyDAS.models.nats.networks import (
 )
 from CyDAS.runs.weights import check_finite
 from CyDAS.spaces.base import SearchSpace
-from CyDAS.spaces.nats_table import Entry, NatsTable, summarise
+from CyDAS.spaces.nats_table import Entry, NatsTable
 from CyDAS.spaces.penalty import Progress, falling_penalty, strength_at
 from CyDAS.utils.errors import CydasError, GenotypeError
 from CyDAS.utils.flags import some_of
@@ -171,12 +170,6 @@ class NatsSpace(SearchSpace):
     def known(self, architecture: Architecture) -> Entry | None:
         """What the benchmark says of it; None without a table."""
         return self.table.find(architecture) if self.table else None
-
-    @staticmethod
-    def summarise(results: Sequence[dict[str, Any]]) -> dict[str, tuple[float, float]]:
-        """Mean and deviation of the accuracies of several searches' results, if they know them."""
-        known = [result["benchmark"]["accuracies"] for result in results if "benchmark" in result]
-        return summarise(known) if known else {}
 
     @staticmethod
     def parse(entries: object, stages: int | None, source: str) -> Architecture:

@@ -1,7 +1,10 @@
 """Errors meant for the person at the terminal."""
 
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 from CyDAS.utils.streams import BROKEN_PIPE, complain, is_broken_pipe, output_problem, own_streams
 
@@ -20,6 +23,22 @@ class Stopped(Exception):
     def __init__(self, signal: int, message: str):
         super().__init__(message)
         self.signal = signal
+
+
+@contextmanager
+def stopping(message: str) -> Iterator[None]:
+    """SIGTERM and Ctrl-C in here, which nobody else listens for, raise :class:`Stopped` with ``message``."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Stopped(number, f"stopped by {signal.Signals(number).name}: {message}")
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt:
+        stop(signal.SIGINT, None)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def run_program(main: Callable[[list[str] | None], None], lasting: bool = False) -> None:

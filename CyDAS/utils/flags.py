@@ -8,18 +8,26 @@ from collections.abc import Callable, Iterable
 from dataclasses import MISSING, asdict, field, fields
 from pathlib import Path
 from types import UnionType
-from typing import Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.settings import as_words, as_yaml, read_settings
 
 
-def flag(default: Any, help: str, choices: tuple | None = None, *, of_network: bool = False, **bounds: float) -> Any:
+def flag(
+    default: Any,
+    help: str,
+    choices: tuple | None = None,
+    *,
+    of_network: bool = False,
+    of_many: bool = False,
+    **bounds: float,
+) -> Any:
     """A field that is a flag. ``bounds``: those of :data:`BOUNDS` that its value must keep to.
 
-    ``of_network``: weights fit networks of one value only.
+    ``of_network``: weights fit networks of one value only; ``of_many``: says which runs there are, not what one is.
     """
-    metadata = {"help": help, "choices": choices, "bounds": bounds, "of_network": of_network}
+    metadata = {"help": help, "choices": choices, "bounds": bounds, "of_network": of_network, "of_many": of_many}
     return field(default=default, metadata=metadata)
 
 
@@ -36,20 +44,48 @@ def parse(kind: type[Config], description: str, arguments: list[str] | None) -> 
     Returns the configuration and the names of the flags that were given. Exits with code 2, argparse's own, for an
     unknown flag or a value of the wrong kind; raises :class:`CydasError` for values that do not go together.
     """
+    return parse_each(kind, description, arguments)[0]
+
+
+def parse_each(kind: type[Config], description: str, arguments: list[str] | None) -> list[tuple[Config, set[str]]]:
+    """The same for each of the files of ``--configs``, in their order; a single one where there are none.
+
+    What such a file says wins over the file of ``--config``, and flags beside them win over both. A file's name, output
+    folder and, beside ``--seeds``, seed do not count, so that it may be one that a run has left.
+    """
     parser = _Parser(description=description, allow_abbrev=False)
     hints = get_type_hints(kind)
     for item in fields(kind):
         _add_flag(parser, item, hints[item.name])
-    values, rest = _read(parser, sys.argv[1:] if arguments is None else arguments)
-    config = kind(**rest | values)
-    config.settings = as_yaml(config, values)  # as they were said: what follows from them will follow again
-    config.fill_in(set(values))
+    base, beside = _read(parser, sys.argv[1:] if arguments is None else arguments)
+    common = base.given | beside
+    files = common.get("configs") or []
+    if not files:
+        return [_made(kind, common, base.rest)]
+    of_many = {item.name for item in fields(kind) if item.metadata["of_many"]}
+    left_out = of_many | {"name", "output_dir"} | ({"seed"} if common.get("seeds") else set())
+    found = []
+    for file in files:
+        own = _of_file(parser, file)
+        if misplaced := sorted(of_many & set(own.given)):
+            raise CydasError(f"{file}: --{misplaced[0]} is said once for all --configs: beside them")
+        own = _Said(*({n: v for n, v in part.items() if n not in left_out} for part in own))
+        given = {name: value for name, value in base.given.items() if name not in own.rest}
+        found.append(_made(kind, given | own.given | beside, base.rest | own.rest))
+    return found
+
+
+def _made(kind: type[Config], given: dict[str, Any], rest: dict[str, Any]) -> tuple[Config, set[str]]:
+    """A checked configuration of values that were given and those that were said beside."""
+    config = kind(**rest | given)
+    config.settings = as_yaml(config, given)  # as they were said: what follows from them will follow again
+    config.fill_in(set(given))
     if Path(config.name).name != config.name or config.name in ("", "..") or "\0" in config.name:
         raise CydasError(f"--name is a folder's name, without a path, not {config.name!r}")
     for item in fields(kind):
         _check_bounds(item.name, getattr(config, item.name), item.metadata["bounds"])
     config.check()
-    return config, set(values)
+    return config, set(given)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -61,19 +97,31 @@ class _Parser(argparse.ArgumentParser):
         super().error(f"{self.file}: {message}" if self.file else message)
 
 
-def _read(parser: _Parser, arguments: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The flags that are given, on the command line or in the file of ``--config``; what that file says of others."""
+class _Said(NamedTuple):
+    """Flags with their values, as a file of settings has them."""
+
+    given: dict[str, Any]
+    rest: dict[str, Any]
+
+
+def _read(parser: _Parser, arguments: list[str]) -> tuple[_Said, dict[str, Any]]:
+    """What the file of ``--config`` says, and what the command line."""
     text = "YAML file of flags, NAME: VALUE, such as a run leaves in its folder; flags beside it win"
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for each in (first, parser):
         each.add_argument("--config", type=Path, metavar="FILE", help=text, default=argparse.SUPPRESS)
     file, words = first.parse_known_args(arguments)
-    if "config" not in file:
-        return vars(parser.parse_args(words)), {}
-    parser.file, settings = file.config, read_settings(file.config)
-    _, rest = (vars(parser.parse_args(part)) for part in settings)
+    return _of_file(parser, file.config) if "config" in file else _Said({}, {}), vars(parser.parse_args(words))
+
+
+def _of_file(parser: _Parser, file: Path) -> _Said:
+    """What a file of settings says."""
+    parser.file, settings = file, read_settings(file)
+    said = _Said(*(vars(parser.parse_args(part)) for part in settings))
+    if "config" in said.given | said.rest:
+        parser.error("a file of settings names no other one by config")
     parser.file = None
-    return vars(parser.parse_args([*settings.given, *words])), rest
+    return said
 
 
 def _check_bounds(name: str, value: Any, bounds: dict[str, float]) -> None:
