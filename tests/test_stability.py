@@ -12,7 +12,7 @@ from two_ranks import run_ranks
 from CyDAS.config import SearchConfig
 from CyDAS.config.stability import StabilityFlags
 from CyDAS.engine.cycle import CyclicSearch
-from CyDAS.engine.finalists import Judged, best_of, candidates, judging_part
+from CyDAS.engine.finalists import candidates, judging_part, leading
 from CyDAS.engine.optim import Precision, SearchOptimisers
 from CyDAS.engine.stability import growing, keep_moments, mean_logsumexp, mutate, sample_mixtures
 from CyDAS.models.alpha_mean import AlphaMean, mean_alphas
@@ -286,7 +286,7 @@ def test_candidates_are_what_most_of_the_last_rounds_preferred():
     engine = make_search(finalists=2, finalist_rounds=4)
     a, b, c = (CELL.replace("none", name) for name in ("none", "skip_connect", "nor_conv_3x3"))
     engine.preferences = [{"0": cell} for cell in (c, c, c, a, b, a, b)]
-    found = candidates(engine)
+    found = list(candidates(engine))
     assert [(str(cell), count) for cell, count in found] == [(b, 2), (a, 2)]
     engine.config.finalist_rounds = 7
     assert [(str(cell), count) for cell, count in candidates(engine)] == [(c, 3), (b, 2)]
@@ -299,29 +299,55 @@ def test_drawn_candidates_are_the_preferred_cell_and_others_by_their_probability
         alpha.copy_(torch.tensor([[0.5, 0.3, 0.2, 0.0, 0.0]]).log().clamp_min(-50.0))
         alpha[1:, 1:] = -50.0  # the first edge alone has a choice
     before, first = alpha.clone(), engine.preferred()
-    found = candidates(engine)
+    found = list(candidates(engine))
     assert found[0][0] == first and len({str(cell) for cell, _ in found}) == len(found) == 3  # there are no more
-    assert found == candidates(engine) and torch.equal(alpha, before)
+    assert found == list(candidates(engine)) and torch.equal(alpha, before)
     shares = [count / sum(count for _, count in found) for _, count in found]
     assert shares[0] == pytest.approx(0.5, abs=0.08) and sorted(shares)[0] == pytest.approx(0.2, abs=0.07)
     engine.config.seed = 1
-    assert candidates(engine) != found
+    assert list(candidates(engine)) != found
 
 
-def test_with_changes_candidates_differ_from_the_preferred_cell_in_so_many_edges():
-    for changes, others in ((1, 24), (2, 30)):
-        engine = make_search(finalists=1 + others, finalist_noise=1.0, finalist_changes=changes)
-        (first, _), *rest = candidates(engine)
-        differ = [sum(a != b for a, b in zip(cell.operations, first.operations, strict=True)) for cell, _ in rest]
-        assert first == engine.preferred() and len(set(rest)) == others
-        assert set(differ) <= set(range(1, changes + 1)) and max(differ) == changes
+def climb(engine, score):
+    """The cells that are tried, each with the number of the leader that it is a change of."""
+    found = []
+    for cell, origin in candidates(engine):
+        found.append((cell, origin))
+        engine.judged.append([{}, origin, score(cell)])
+    return found
 
 
-def test_a_finalist_is_found_before_the_first_only_by_more_than_the_margin():
-    first, second, third = (Judged({"0": name}, 1, top1) for name, top1 in (("a", 30.0), ("b", 33.0), ("c", 34.0)))
-    assert best_of([first, second, third], 0.0) == best_of([first, second, third], 3.9) == third
-    assert best_of([first, second, third], 4.0) == first
-    assert best_of([third, second, first], 0.0) == third
+def changes(a, b):
+    return sum(x != y for x, y in zip(a.operations, b.operations, strict=True))
+
+
+def test_with_changes_each_finalist_is_a_change_of_the_one_that_leads():
+    engine = make_search(finalists=60, finalist_noise=1.0, finalist_changes=1, finalist_margin=0.5)
+    found = climb(engine, lambda cell: cell.operations.count("skip_connect"))
+    cells = [cell for cell, _ in found]
+    assert cells[0] == engine.preferred() and len(set(cells)) == len(cells)
+    best = 0
+    for number, (cell, origin) in enumerate(found[1:], 1):
+        assert origin == best + 1 and changes(cell, cells[best]) == 1
+        if cell.operations.count("skip_connect") > cells[best].operations.count("skip_connect"):
+            best = number
+    assert cells[best].operations == ("skip_connect",) * 6
+    again = make_search(finalists=60, finalist_noise=1.0, finalist_changes=1, finalist_margin=0.5)
+    assert climb(again, lambda cell: cell.operations.count("skip_connect")) == found
+
+
+def test_a_climb_ends_where_no_change_is_left_and_takes_as_many_as_it_may():
+    engine = make_search(finalists=60, finalist_noise=1.0, finalist_changes=1)
+    found = climb(engine, lambda cell: 0.0)
+    assert len(found) == 25 and {changes(cell, found[0][0]) for cell, _ in found[1:]} == {1}
+    engine = make_search(finalists=30, finalist_noise=1.0, finalist_changes=2)
+    assert {changes(cell, engine.preferred()) for cell, _ in climb(engine, lambda cell: 0.0)} == {0, 1, 2}
+
+
+def test_a_finalist_leads_only_if_it_is_better_by_more_than_the_margin():
+    judged = [({}, 1, top1) for top1 in (30.0, 33.0, 34.0, 33.5)]
+    assert [leading(judged, margin) for margin in (0.0, 0.5, 2.0, 3.5, 4.0)] == [2, 2, 1, 2, 0]
+    assert leading([({}, 1, 3.0)] * 2, 0.0) == 0
 
 
 def test_finalists_are_judged_on_evenly_spaced_images_of_val():

@@ -44,11 +44,11 @@ class StabilityFlags:
         "noise of this scale on its alphas; 1 draws every choice by its probability", at_least=0,
     )  # fmt: skip
     finalist_changes: int = flag(
-        0, "choices (edges of a cell, blocks of a chain) that --finalist_noise is added to, drawn for each finalist; "
-        "0: all of them", at_least=0,
+        0, "each finalist differs by the noise in up to so many choices (edges of a cell, blocks of a chain) from the "
+        "one that leads at the time; 0: all are drawn before any is trained", at_least=0,
     )  # fmt: skip
     finalist_margin: float = flag(
-        0.0, "points of top-1 by which another finalist must be better than the first one to be found instead of it",
+        0.0, "points of top-1 by which a finalist must be better than the one that leads to lead instead of it",
         at_least=0,
     )  # fmt: skip
     finalist_val: float = flag(1.0, "share of the val half on which finalists are compared", above=0, at_most=1)

@@ -10,13 +10,14 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import torch
+from torch import nn
 
 from CyDAS.config import SearchConfig
 from CyDAS.data.batch import images_in
 from CyDAS.data.loaders import Batch, Batches
 from CyDAS.engine.graphs import CudaRecorder, Update, UpdateGraphs
 from CyDAS.engine.optim import Figures, Precision, SearchOptimisers, cosine
-from CyDAS.engine.stability import add_noise, keep_moments
+from CyDAS.engine.stability import keep_moments
 from CyDAS.engine.updates import SearchUpdates, Space
 from CyDAS.models.alpha_mean import AlphaMean
 from CyDAS.models.joint import JointNetwork
@@ -153,16 +154,15 @@ class CyclicSearch(SearchUpdates):
         self._set_optimisers()
         log.info("new evaluation network, %d of its operations go on from their earlier weights", known)
 
-    def preferred(self, noise: float = 0.0, generator: torch.Generator | None = None, choices: int = 0) -> Any:
+    def preferred(self, alter: Callable[[nn.Module], None] = lambda alphas: None) -> Any:
         """The architecture that is read off the alphas, or with ``--average_rounds`` off their mean.
 
-        ``noise``: the scale of what is added before, from ``generator``, to so many ``choices`` of it or (0) to all.
+        ``alter`` may change them before; they are restored.
         """
         alphas = self.joint.super_layers_arch
         own = self.alpha_mean.apply(alphas)
         try:
-            if noise:
-                add_noise(alphas, noise, generator, choices)
+            alter(alphas)
             return self.space.discretise(self.joint)
         finally:
             alphas.load_state_dict(own)

@@ -8,10 +8,11 @@ other image, and no benchmark.
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from CyDAS.config import SearchConfig
 from CyDAS.data.batch import images_in
@@ -19,6 +20,7 @@ from CyDAS.data.loaders import Batches, seeded_generator
 from CyDAS.engine.cycle import CyclicSearch, Progress
 from CyDAS.engine.evaluation import evaluate
 from CyDAS.engine.optim import cosine, learn, make_optimiser
+from CyDAS.engine.stability import add_noise
 from CyDAS.runs.logs import RunLog
 from CyDAS.tasks.classification import Classification, retrain_loss
 from CyDAS.utils.distributed import copy_from_main, place
@@ -33,7 +35,8 @@ class Judged(NamedTuple):
     """A finalist and how it did."""
 
     architecture: dict[str, str]  #: as a checkpoint holds it
-    rounds: int  #: of the last ones, that preferred it; of drawn ones, how often it was drawn
+    #: Of the last rounds, how many preferred it; of drawn ones, how often it was; of changes, of which finalist.
+    rounds: int
     top1: float  #: percent, on the val half
 
 
@@ -44,37 +47,50 @@ def choose(
 
     ``search.judged`` grows with every one of them, and ``progress`` is told: what was judged is not judged again.
     """
-    for number, (architecture, rounds) in enumerate(candidates(search)):
+    for number, (architecture, count) in enumerate(candidates(search)):
         if number < len(search.judged):
             continue
-        origin = "drawn %d times" if search.config.finalist_noise else "preferred in %d rounds"
-        log.info(f"finalist %d: %s, {origin}", number + 1, search.space.brief(architecture), rounds)
+        log.info("finalist %d: %s, %s", number + 1, search.space.brief(architecture), _origin(search.config, count))
         steps = finalist_steps(search.config, train)
         network = train_finalist(search, architecture, number, train, steps, log, progress)
         top1 = evaluate(network, task, val, search.precision).top1
-        search.judged.append(list(Judged(search.space.to_state(architecture), rounds, top1)))
+        search.judged.append(list(Judged(search.space.to_state(architecture), count, top1)))
         log.info("finalist %d: top-1 %.2f %% on val", number + 1, top1)
         progress.end_phase(search)
-    best = best_of([Judged(*each) for each in search.judged], search.config.finalist_margin)
-    return search.space.parse(best.architecture, search.config.layer_num, "finalists")
+    leader = Judged(*search.judged[leading(search.judged, search.config.finalist_margin)])
+    return search.space.parse(leader.architecture, search.config.layer_num, "finalists")
 
 
-def best_of(judged: Sequence[Judged], margin: float) -> Judged:
-    """The best, unless the first, which the search prefers, is at most so many points behind.
+def _origin(config: SearchConfig, count: int) -> str:
+    """Where a finalist comes from, in words."""
+    if config.finalist_changes:
+        return f"a change of finalist {count}" if count else "preferred"
+    return f"drawn {count} times" if config.finalist_noise else f"preferred in {count} rounds"
 
-    Short trainings prefer small cells to those that are better after long ones; a margin keeps that from deciding.
+
+def leading(judged: Sequence[Sequence], margin: float) -> int:
+    """Which one leads after all of them: the first does until one is better by more than so many points, and so on.
+
+    Short trainings prefer small networks to those that are better after long ones; a margin keeps small differences
+    from deciding.
     """
-    best = max(judged, key=lambda each: (each.top1, each.rounds))
-    return best if best.top1 > judged[0].top1 + margin else judged[0]
+    leader = 0
+    for number, (_, _, top1) in enumerate(judged):
+        if top1 > judged[leader][-1] + margin:
+            leader = number
+    return leader
 
 
-def candidates(search: CyclicSearch) -> list[tuple[Any, int]]:
-    """The finalists, the most likely first."""
-    return drawn(search) if search.config.finalist_noise else visited(search)
+def candidates(search: CyclicSearch) -> Iterator[tuple[Any, int]]:
+    """The finalists, the most likely first; the next one is asked for when ``search.judged`` says how the last did."""
+    config = search.config
+    if config.finalist_noise and config.finalist_changes:
+        return climbing(search)
+    return iter(drawn(search) if config.finalist_noise else visited(search))
 
 
 def drawn(search: CyclicSearch) -> list[tuple[Any, int]]:
-    """What the search prefers, then what it prefers with noise on (some of) its alphas; and how often each came."""
+    """What the search prefers, then what it prefers with noise on its alphas; and how often each came."""
     config = search.config
     generator = seeded_generator(config.seed, DRAWING)
     first = search.preferred()
@@ -82,11 +98,50 @@ def drawn(search: CyclicSearch) -> list[tuple[Any, int]]:
     for _ in range(DRAWS * config.finalists):
         if len(found) == config.finalists:
             break
-        architecture = search.preferred(config.finalist_noise, generator, config.finalist_changes)
+        architecture = search.preferred(partial(add_noise, scale=config.finalist_noise, generator=generator))
         name = str(search.space.to_strings(architecture))
         found.setdefault(name, architecture)
         counts[name] += 1
     return [(architecture, counts[name]) for name, architecture in found.items()]
+
+
+def climbing(search: CyclicSearch) -> Iterator[tuple[Any, int]]:
+    """What the search prefers, then what differs in a few choices from the finalist that leads at the time.
+
+    The leader's alphas, with the noise that made it, are where the next noise is added. None comes twice. With each
+    comes the number of the leader, from 1 on, that it is a change of; 0 for the first.
+    """
+    config = search.config
+    tried: list[dict[str, Tensor]] = []  # alphas of each finalist
+    known = set()
+    for number in range(config.finalists):
+        leader = leading(search.judged[:number], config.finalist_margin) if number else 0
+        for attempt in range(DRAWS if number else 1):
+            made: dict[str, Tensor] = {}
+            alter = partial(
+                _change, start=tried[leader] if tried else None, made=made, config=config,
+                generator=seeded_generator(config.seed, DRAWING, number, attempt),
+            )  # fmt: skip
+            architecture = search.preferred(alter)
+            name = str(search.space.to_strings(architecture))
+            if name not in known:
+                break
+        else:
+            return  # there are no more
+        known.add(name)
+        tried.append(made)
+        yield architecture, leader + 1 if number else 0
+
+
+def _change(
+    alphas: nn.Module, start: dict[str, Tensor] | None, made: dict[str, Tensor], config: SearchConfig,
+    generator: torch.Generator,
+) -> None:  # fmt: skip
+    """Set alphas to a start with noise on some choices (without a start they stay), and put them into ``made``."""
+    if start is not None:
+        alphas.load_state_dict(start)
+        add_noise(alphas, config.finalist_noise, generator, config.finalist_changes)
+    made.update((name, value.clone()) for name, value in alphas.state_dict().items())
 
 
 def visited(search: CyclicSearch) -> list[tuple[Any, int]]:

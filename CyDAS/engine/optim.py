@@ -117,7 +117,7 @@ def make_optimiser(
 ) -> Optimizer:
     """The optimiser of a network's weights, in a search as in a training: SGD with momentum.
 
-    ``parameters``: tensors or, as PyTorch takes them, groups of them. ``foreach`` takes all of them in one call for each
+    ``parameters``: tensors or, as PyTorch takes them, groups of them. ``foreach`` takes them all in one call for each
     operation, to the same bits, also on CPUs, where it is not PyTorch's default; ``fused`` is faster still there, and
     wrong (torch 2.14) where a gradient does not lie in memory as its parameter does.
     """
