@@ -1,6 +1,6 @@
 """A search space of one's own, all of it: three places in a cell, one of four operations at each.
 
-python CyDAS/search.py --extension demo/tiny_space.py --space tiny --cells_per_stage 1 --name tiny
+python CyDAS/search.py --extension demo/tiny_space.py --space tiny --cells_per_stage 1 --search_iter 32 --name tiny
 """
 
 from torch import nn
