@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 from conftest import ROOT
 
 from CyDAS.config import DetectConfig, EvaluationConfig, RetrainConfig, SearchConfig, SegmentConfig
@@ -72,3 +73,12 @@ def test_the_site_is_built_and_every_link_on_it_leads_somewhere(tmp_path):
     assert "register_space" in pages["spaces"] and "kd_loss" in pages["engine"]
     assert not [name for name, page in pages.items() if ":class:" in page]
     assert (tmp_path / "site/files/demo/tiny_space.py").read_text() == (ROOT / "demo/tiny_space.py").read_text()
+
+
+def test_the_oldest_pytorch_that_is_admitted_is_tried():
+    (oldest,) = re.findall(r'"torch>=([\d.]+)"', (ROOT / "pyproject.toml").read_text())
+    (python,) = re.findall(r'requires-python = ">=([\d.]+)"', (ROOT / "pyproject.toml").read_text())
+    jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]
+    tried = [jobs[name]["strategy"]["matrix"]["include"][0] for name in ("tests", "wheel")]
+    assert [each["python"] for each in tried] == [python, python]
+    assert tried[0]["torch"].startswith(f"torch=={oldest}.0 ") and tried[1]["torch"] == f"{oldest}.0"
