@@ -152,8 +152,8 @@ RULES = (
     Rule(_flags("cells_per_stage"), lambda c, p: c.space == "darts", "with --space darts: it is for nats"),
     Rule(
         _flags("stem_multiplier model_type drop_path_prob"),
-        lambda c, p: c.space == "nats",
-        "with --space nats, whose networks have a stem of their own, one structure and no drop path",
+        lambda c, p: c.space != "darts",
+        "with --space {space}, whose networks have a stem of their own, one structure and no drop path",
     ),
     Rule(
         _flags("warmup_epochs"),

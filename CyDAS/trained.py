@@ -118,7 +118,7 @@ def _classifier(path: Path, found: Found, cell_file: Path | None, published: str
     facts = {
         "space": config.space,
         "architecture": SPACES[config.space].to_strings(architecture),
-        "sizes": {name: getattr(config, name) for name in SIZES[config.space]},
+        "sizes": {name: getattr(config, name) for name in SIZES.get(config.space, SIZES["nats"])},
         "n_classes": images.n_classes,
         "dataset": config.dataset,
         "crop_pct": 1.0 if config.dataset in IN_MEMORY else config.crop_pct,

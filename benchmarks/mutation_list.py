@@ -33,7 +33,7 @@ SUPERNET, NASNET, LAYOUT, GENOTYPE, OPERATIONS = (
 )
 START, OPENING, METERS = (f"CyDAS/runs/{name}.py" for name in ("start", "opening", "meters"))
 DISTRIBUTED = "CyDAS/utils/distributed.py"
-DARTS, NATS_SPACE, PENALTY = (f"CyDAS/spaces/{name}.py" for name in ("darts", "nats", "penalty"))
+DARTS, NATS_SPACE, TABLE, PENALTY = (f"CyDAS/spaces/{name}.py" for name in ("darts", "nats", "table", "penalty"))
 SEARCH_PROGRAM, RETRAIN_PROGRAM = "CyDAS/search.py", "CyDAS/retrain.py"
 CHAIN_ARCHITECTURE, CHAIN_NETWORK, CHAIN_SUPERNET, CHAIN_ALPHAS, CHAIN_CHOICE, CHAIN_COST = (
     f"CyDAS/models/chain/{name}.py"
@@ -298,9 +298,9 @@ MUTATIONS = [
     Mutation("shared alphas count once", DARTS, "for stage in joint.super_layers_arch.stages()",
              "for stage in joint.super_layers_arch",
              f"{ENGINE}::test_shared_alphas_count_once_a_stage_in_the_regulariser"),
-    Mutation("NATS penalises another operation", NATS_SPACE, 'OPERATIONS.index("none")',
-             'OPERATIONS.index("skip_connect")', TERMS),
-    Mutation("cells_per_stage is ignored", NATS_SPACE, "cells_per_stage=config.cells_per_stage,", "",
+    Mutation("NATS penalises another operation", NATS_SPACE, 'penalised = ("none",)',
+             'penalised = ("skip_connect",)', TERMS),
+    Mutation("cells_per_stage is ignored", TABLE, "cells_per_stage=config.cells_per_stage,", "",
              f"{FLAGS}::test_cells_of_the_nats_networks_are_the_flags"),
     Mutation("heads are never fixed", JOINT, "head.requires_grad_(not fix_head)", "head.requires_grad_(True)",
              JOINT_FLAGS),

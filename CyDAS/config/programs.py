@@ -23,7 +23,8 @@ from CyDAS.config.stability import StabilityFlags
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.flags import flag
 
-DATASETS = ("digits", "cluttered", "cifar10", "cifar100", "imagenet", "folder")
+#: The values of ``--dataset``; an extension may add to them, and to those below.
+DATASETS = ["digits", "cluttered", "cifar10", "cifar100", "imagenet", "folder"]
 #: Data sets that are not read from class folders, and the pixels of their images where no --image_size is given.
 IN_MEMORY = {"digits": 16, "cluttered": 24, "cifar10": 32, "cifar100": 32}
 EMBEDDED = ("digits", "cluttered")  #: those of them that need no files
@@ -41,6 +42,9 @@ PUBLISHED = {
 class CommonFlags(RunFlags):
     """Flags that all three programs know, of whatever space."""
 
+    extension: Path | None = flag(
+        None, "Python file of your own that adds a --space or a --dataset; it is run before anything else"
+    )
     # data
     dataset: str = flag(
         "digits",
@@ -69,7 +73,7 @@ class CommonFlags(RunFlags):
     # network
     space: str = flag(
         "darts", "cells of DARTS, cells of NATS-Bench's topology space, or chains of inverted residual blocks",
-        tuple(FLAGS), of_network=True,
+        FLAGS, of_network=True,
     )  # fmt: skip
     init_channels: int = flag(16, "channels of a node in the first stage", of_network=True)
     layer_num: int = flag(3, "number of stages", of_network=True)

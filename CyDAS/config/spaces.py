@@ -98,7 +98,7 @@ class ChainRetrainFlags:
     )
 
 
-#: What each space declares.
+#: What each space declares; an extension may add spaces.
 FLAGS = {
     "darts": (DartsFlags, DartsSearchFlags, DartsRetrainFlags),
     "nats": (NatsFlags, NatsSearchFlags),

@@ -2,7 +2,7 @@
 
 import fcntl
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision import datasets
 
-from CyDAS.config import EMBEDDED, FOLDER_PIXELS, IN_MEMORY, CommonConfig
+from CyDAS.config import DATASETS, EMBEDDED, FOLDER_PIXELS, IN_MEMORY, CommonConfig
 from CyDAS.data.augment import BatchAugmentation, batch_augmentation
 from CyDAS.data.classes import places
 from CyDAS.data.contents import describe_sizes
 from CyDAS.data.dataset import LabelledImages, check_alike, loader_options
-from CyDAS.data.digits import mean_and_std, read_embedded
+from CyDAS.data.digits import Part, mean_and_std, read_embedded
 from CyDAS.data.files import ImageFiles, check_known
 from CyDAS.data.folders import TEST_FLAG, TRAIN_FLAG, open_folder
 from CyDAS.data.halves import test_split
@@ -166,6 +166,8 @@ def load_embedded(config: CommonConfig, process: Process) -> LabelledImages:
 
 def normalisation(dataset: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and deviation of each channel by which images of a data set, 0 to 1, are normalised."""
+    if dataset in _OWN:
+        return _OWN[dataset]
     if dataset in EMBEDDED:
         return mean_and_std(read_embedded(dataset)[0][0])
     return (CIFAR_MEAN, CIFAR_STD) if dataset in IN_MEMORY else (IMAGENET_MEAN, IMAGENET_STD)
@@ -204,6 +206,40 @@ def _download(kind: type, folder: Path, train: bool):
         ) from None
 
 
+#: How each data set in memory is loaded.
+LOADERS: dict[str, Callable[[CommonConfig, Process], LabelledImages]] = {
+    **dict.fromkeys(EMBEDDED, load_embedded), "cifar10": load_cifar, "cifar100": load_cifar,
+}  # fmt: skip
+_OWN: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {}  # means and deviations of what was registered
+
+
+def register_dataset(
+    name: str, pixels: int, mean: tuple[float, ...], std: tuple[float, ...], flip: bool = True
+) -> Callable[[Callable], Callable]:
+    """A decorator that makes a function the images of ``--dataset NAME``, in every program that imports its file.
+
+    The function takes the configuration and returns a training part, a test part (each images, uint8 [N, 3, H, W], and
+    labels, int64 [N]) and the classes' names. ``pixels``: their size where no ``--image_size`` is given; ``mean``,
+    ``std``: of each channel, 0 to 1; ``flip``: whether a mirrored image is of the same class. Raises ``ValueError`` for
+    the name of one of CyDAS's own data sets.
+    """
+    if name in DATASETS and name not in _OWN:
+        raise ValueError(f"the name {name!r} is that of another data set")
+
+    def register(load: Callable[[CommonConfig], tuple[Part, Part, list[str]]]) -> Callable:
+        def images(config: CommonConfig, process: Process) -> LabelledImages:
+            train, test, classes = load(config)
+            size = config.image_size or pixels
+            return ImagesInMemory(config, process, train, test, classes, size, mean, std, flip)
+
+        LOADERS[name], IN_MEMORY[name], _OWN[name] = images, pixels, (mean, std)
+        if name not in DATASETS:
+            DATASETS.append(name)
+        return load
+
+    return register
+
+
 def load_data(
     config: CommonConfig, process: Process, with_training: bool = True, recorded: dict[str, Any] | None = None
 ) -> LabelledImages:
@@ -224,7 +260,7 @@ def _load(config: CommonConfig, process: Process, with_training: bool, recorded:
     if config.pixel_range and config.dataset in IN_MEMORY:
         raise CydasError(f"--pixel_range belongs to folders of images; {config.dataset} has 8 bits: leave the flag out")
     if config.dataset in IN_MEMORY:
-        data = (load_embedded if config.dataset in EMBEDDED else load_cifar)(config, process)
+        data = LOADERS[config.dataset](config, process)
         if "classes" in recorded:
             data.adopt(recorded["classes"])
     else:

@@ -26,6 +26,8 @@ def timm_name(subject: Subject) -> tuple[str, dict[str, Any]]:
         is_one = all(stage == stages[0] for stage in stages)
         return "cydas_cell", {"genotype": stages[0] if is_one else facts["architecture"], **arguments}
     own = {"nats": ("cydas_nats", "arch"), "chain": ("cdarts_chain", "architecture")}
+    if facts["space"] not in own:
+        raise CydasError(f"--format hf: timm has no name for networks of --space {facts['space']}; take onnx or torch")
     name, key = own[facts["space"]]
     return name, {key: stages[0], **arguments}
 

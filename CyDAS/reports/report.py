@@ -22,7 +22,17 @@ COMPARED = (
 
 
 #: Flags of a search that its network's training has, too, because they say which space and data it is.
-SHARED = ("space", "dataset", "data_dir", "train_dir", "test_dir", "n_classes", "input_channels", "image_size")
+SHARED = (
+    "extension",
+    "space",
+    "dataset",
+    "data_dir",
+    "train_dir",
+    "test_dir",
+    "n_classes",
+    "input_channels",
+    "image_size",
+)
 
 
 def of_data(config: dict[str, Any]) -> dict[str, Any]:
@@ -85,7 +95,9 @@ def next_commands(run: Finished) -> list[str]:
         lines += ["# train what was found", f"python CyDAS/retrain.py {words}"]
     else:
         program = "test.py --resume" if run.kind == "retrain" else f"{run.kind}.py --eval_only"
-        lines += ["# test it", f"python CyDAS/{program} --name {run.name} --output_dir {shlex.quote(str(output))}"]
+        own = f" --extension {shlex.quote(config['extension'])}" if config.get("extension") else ""
+        words = f"--name {run.name} --output_dir {shlex.quote(str(output))}{own}"
+        lines += ["# test it", f"python CyDAS/{program} {words}"]
     return lines
 
 

@@ -8,7 +8,7 @@ from CyDAS.reports import charts
 from CyDAS.reports.page import Page, Picture
 from CyDAS.reports.runs import Finished
 from CyDAS.spaces.alpha_tables import alpha_tables
-from CyDAS.spaces.choice import SPACES
+from CyDAS.spaces.choice import find_space
 
 #: More heat maps than these make a file that phones do not open.
 MAPS = 60
@@ -22,7 +22,7 @@ CELLS = 8
 
 def describe_search(page: Page, run: Finished) -> None:
     """All of it but how the run was made."""
-    space = SPACES[run.config["space"]]
+    space = find_space(run.config["space"], str(run.folder))
     entries = run.result.get("genotype") or (run.rounds[-1]["genotype"] if run.rounds else None)
     if entries is None:
         page.warning("The search has not finished a round yet: there is nothing to show.")
@@ -108,6 +108,8 @@ def _curves(page: Page, run: Finished) -> None:
 
 def _alphas(page: Page, run: Finished) -> None:
     if not run.rounds:
+        return
+    if not alpha_tables(run.config["space"], run.rounds[-1]["alphas"]):
         return
     page.heading("Architecture parameters")
     shown = run.rounds if len(run.rounds) <= MAPS else run.rounds[:: -(-len(run.rounds) // MAPS)] + run.rounds[-1:]

@@ -18,7 +18,7 @@ MAY_DIFFER = {
     "data_dir", "train_dir", "test_dir", "cell_file", "nats_table", "jobs", "grad_checkpointing", "checkpoint_minutes",
     "on_nan", "max_bad_images", "resume_or_start", "process_timeout", "dry_run",
     "reference_batch", "scale_lr", "backbone_checkpoint", "classes", "check_masks", "pictures", "predict_dir",
-    "weights_key", "train_json", "test_json", "show_score",
+    "weights_key", "train_json", "test_json", "show_score", "extension",
 }  # fmt: skip
 
 

@@ -10,8 +10,8 @@ from CyDAS.models.cells.operations import OPERATIONS as CELL_OPERATIONS
 from CyDAS.models.chain.alphas import ArchitectureParameters as ChainParameters
 from CyDAS.models.chain.architecture import OPERATIONS as CHAIN_OPERATIONS
 from CyDAS.models.chain.architecture import SEARCHED, operation_name
-from CyDAS.models.nats.architecture import EDGES
-from CyDAS.models.nats.architecture import OPERATIONS as NATS_OPERATIONS
+from CyDAS.spaces.choice import SPACES
+from CyDAS.spaces.table import TableSpace
 
 
 class AlphaTable(NamedTuple):
@@ -24,17 +24,20 @@ class AlphaTable(NamedTuple):
 
 
 def alpha_tables(space: str, alphas: dict[str, Any]) -> list[AlphaTable]:
-    """The tables of ``darts``, ``nats`` or ``chain``. ``alphas``: a state dict of its parameters, as lists.
+    """The tables of a space: none of one that is neither of ours nor a :class:`TableSpace`.
 
-    Raises ``ValueError``, ``KeyError`` or ``RuntimeError`` for another's.
+    ``alphas``: a state dict of its parameters, as lists. Raises ``ValueError``, ``KeyError`` or ``RuntimeError`` for
+    another's.
     """
     tensors = {name: torch.tensor(values) for name, values in alphas.items()}
-    return {"darts": _darts, "nats": _nats, "chain": _chain}[space](tensors)
+    if space in (own := {"darts": _darts, "chain": _chain}):
+        return own[space](tensors)
+    kind = SPACES[space]
+    return _table(kind, tensors) if issubclass(kind, TableSpace) else []
 
 
-def _nats(alphas: dict[str, Tensor]) -> list[AlphaTable]:
-    rows = [f"{source} → {target}" for target, source in EDGES]
-    return [AlphaTable("edges", rows, list(NATS_OPERATIONS), alphas["alpha"].softmax(dim=1))]
+def _table(space: type[TableSpace], alphas: dict[str, Tensor]) -> list[AlphaTable]:
+    return [AlphaTable("operations", list(space.places), list(space.operations), alphas["alpha"].softmax(dim=1))]
 
 
 def _chain(alphas: dict[str, Tensor]) -> list[AlphaTable]:

@@ -130,6 +130,8 @@ def backbone_recipe(name: str, found: Found | None = None, c_last: int | None = 
         hint = f"; is one of these meant: {', '.join(close)}" if close else ""
         raise CydasError(f"--backbone {name}: neither a model of timm nor a file{hint}")
     space, architecture = identify_architecture(Path(name))
+    if space not in _MAKERS:
+        raise CydasError(f"--backbone {name}: networks of --space {space} make no backbones")
     saved = found.about.get("config") if found else None
     sizes = _SIZES.get(space, {}) if isinstance(saved, dict) else {}
     options = width if space == "chain" else {own: saved[key] for key, own in sizes.items() if key in saved}

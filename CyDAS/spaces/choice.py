@@ -3,16 +3,19 @@
 An architecture is what a space says it is; to everyone else it is opaque, or its :meth:`to_strings`.
 """
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from CyDAS.config import CommonConfig
+from CyDAS.config.spaces import FLAGS, NatsFlags
 from CyDAS.data import LabelledImages
 from CyDAS.spaces.base import SearchSpace
 from CyDAS.spaces.chain import ChainSpace
 from CyDAS.spaces.darts import DartsSpace
 from CyDAS.spaces.files import SPACES, read_entries
 from CyDAS.spaces.nats import NatsSpace
+from CyDAS.spaces.table import TableSpace
 from CyDAS.utils.errors import CydasError
 
 __all__ = [
@@ -20,11 +23,43 @@ __all__ = [
     "ChainSpace",
     "DartsSpace",
     "NatsSpace",
+    "SearchSpace",
+    "TableSpace",
     "check_genotype",
     "identify_architecture",
     "load_architecture",
     "make_space",
+    "register_space",
 ]
+
+Kind = TypeVar("Kind", bound=type[SearchSpace])
+
+
+def register_space(name: str, flags: tuple[type, ...] = (NatsFlags,)) -> Callable[[Kind], Kind]:
+    """A decorator that makes a class the space of ``--space NAME``, in every program that imports its file.
+
+    ``flags``: dataclasses of ``CyDAS.config.spaces`` whose flags it reads beside ``init_channels`` and ``layer_num``;
+    those of the other spaces may differ when a run goes on. Raises ``ValueError`` for a name that another space has.
+    """
+
+    def register(space: Kind) -> Kind:
+        other, own = (f"{kind.__module__}.{kind.__qualname__}" for kind in (SPACES.get(name, space), space))
+        if other != own:
+            raise ValueError(f"the name {name!r} is that of the space {other}")
+        SPACES[name], FLAGS[name] = space, flags
+        return space
+
+    return register
+
+
+def find_space(name: str, source: str) -> type[SearchSpace]:
+    """The class of a space. Raises :class:`CydasError` where no space has this name, which ``source`` mentions."""
+    if name not in SPACES:
+        raise CydasError(
+            f"{source} is of --space {name}, which is none of {', '.join(SPACES)}: name the file that adds it, "
+            "--extension FILE"
+        )
+    return SPACES[name]
 
 
 def make_space(config: CommonConfig, data: LabelledImages) -> SearchSpace:

@@ -20,7 +20,7 @@ from CyDAS.spaces.darts import DartsSpace
 from CyDAS.spaces.nats import NatsSpace
 from CyDAS.utils.errors import CydasError, GenotypeError
 
-#: The values of ``--space``.
+#: The values of ``--space``; :func:`CyDAS.spaces.register_space` adds to them.
 SPACES = {"darts": DartsSpace, "nats": NatsSpace, "chain": ChainSpace}
 #: Larger files are no genotypes: of text, and of text that must be taken apart as Python.
 MAX_BYTES, MAX_PYTHON = 10_000_000, 1_000_000

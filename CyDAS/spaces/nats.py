@@ -1,151 +1,73 @@
 """The topology space of NATS-Bench: what the cyclic search needs to know of it."""
 
-import math
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from CyDAS.config import CommonConfig
-from CyDAS.data import LabelledImages
-from CyDAS.models.heads import DistillationHead, MeanClassifier
-from CyDAS.models.joint import JOINT_OPTIONS, JointNetwork
 from CyDAS.models.nats.architecture import EDGES, OPERATIONS, Architecture, parse_architecture
-from CyDAS.models.nats.networks import (
-    STAGES,
-    ArchitectureParameters,
-    EvaluationCell,
-    NatsLayout,
-    NatsNetwork,
-    SearchCell,
-    Stem,
-    make_stages,
-)
-from CyDAS.runs.weights import check_finite
-from CyDAS.spaces.base import SearchSpace
+from CyDAS.models.nats.networks import EvaluationCell, NatsLayout, NatsNetwork, SearchCell
 from CyDAS.spaces.nats_table import Entry, NatsTable
-from CyDAS.spaces.penalty import Progress, falling_penalty, strength_at
+from CyDAS.spaces.table import TableSpace
 from CyDAS.utils.errors import CydasError, GenotypeError
 from CyDAS.utils.flags import some_of
 from CyDAS.utils.plot import draw_graph
 
-#: Flags of the DARTS cells that mean nothing here.
-FOREIGN = ("use_beta", "repeat_cell", "res_stem")
 #: Flags of networks in a search that are deeper than the search network.
 DEPTHS = ("evaluation_cells", "finalist_cells")
 
 
-class NatsSpace(SearchSpace):
+class NatsSpace(TableSpace):
     """Cells of four nodes, every pair of them joined by one of five operations; 15,625 architectures."""
+
+    places = tuple(f"{source} → {target}" for target, source in EDGES)
+    operations = OPERATIONS
+    penalised = ("none",)
+    search_cell = SearchCell
+    evaluation_cell = EvaluationCell
 
     def __init__(
         self,
         layout: NatsLayout,
         *,
-        bn_affine: bool = False,
-        grad_checkpointing: bool = False,
         table: NatsTable | None = None,
         evaluation_cells: int | None = None,
         finalist_cells: int | None = None,
-        **joint_options: bool,
+        **options: bool,
     ):
         """``table``: what the benchmark knows; ``evaluation_cells``: cells of a stage of the evaluation network, where
         the search network has others; ``finalist_cells``: those of the networks that are trained by themselves, where
-        the evaluation network has others; ``joint_options``: flags of :class:`JointNetwork`.
+        the evaluation network has others; ``options``: those of :class:`TableSpace`.
         """
-        self.layout = layout
+        super().__init__(layout, **options)
         self.evaluation_layout = replace(layout, cells_per_stage=evaluation_cells or layout.cells_per_stage)
         depth = finalist_cells or self.evaluation_layout.cells_per_stage
         self.retrain_layout = replace(layout, cells_per_stage=depth)
         self.table = table
-        self.bn_affine = bn_affine
-        self.grad_checkpointing = grad_checkpointing
-        self.joint_options = {"grad_checkpointing": grad_checkpointing, **joint_options}
 
     @classmethod
-    def from_config(cls, config: CommonConfig, data: LabelledImages) -> "NatsSpace":
-        """The space for the flags of any program. Raises :class:`CydasError` where they make none."""
-        for name in FOREIGN:
-            if getattr(config, name, False):
-                raise CydasError(f"--{name} belongs to the DARTS cells: leave it out with --space nats")
-        if config.layer_num != STAGES or config.model_type == "imagenet":
-            raise CydasError(f"--space nats has {STAGES} stages of the CIFAR kind: no other --layer_num, --model_type")
-        try:
-            layout = NatsLayout(
-                init_channels=config.init_channels,
-                cells_per_stage=config.cells_per_stage,
-                n_classes=data.n_classes,
-                input_channels=data.input_channels,
-                image_size=data.image_size,
-            )
-        except ValueError as error:
-            raise CydasError(str(error)) from None
+    def own_options(cls, config: CommonConfig) -> dict[str, Any]:
         path = getattr(config, "nats_table", None)
         table = NatsTable.read(path, complete=True) if path else None
-        return cls(layout, table=table, **some_of(config, "bn_affine", *DEPTHS, *JOINT_OPTIONS))
-
-    def build(self) -> JointNetwork:
-        """Both networks; the evaluation network has no cells until :meth:`set_evaluation`."""
-        layout = self.layout
-        return JointNetwork(
-            Stem(layout),
-            make_stages(layout, SearchCell, self.bn_affine),
-            ArchitectureParameters(),
-            {
-                stage: DistillationHead(*layout.stage_output(stage), layout.n_classes, self.bn_affine)
-                for stage in range(STAGES - 1)
-            },
-            partial(MeanClassifier, layout.channels(STAGES - 1), layout.n_classes),
-            **self.joint_options,
-        )
-
-    @torch.no_grad()
-    def discretise(self, joint: JointNetwork) -> Architecture:
-        """The architecture that the search network now prefers: each edge's best operation, ``none`` included.
-
-        Raises :class:`CydasError` for alphas that are not finite.
-        """
-        check_finite(joint.super_layers_arch.state_dict(), "no cell can be read off the architecture parameters")
-        return best_operations(joint.super_layers_arch.alpha)
-
-    def set_evaluation(self, joint: JointNetwork, architecture: Architecture) -> None:
-        """Give the joint network a freshly initialised evaluation network of this architecture."""
-        joint.set_evaluation(make_stages(self.evaluation_layout, EvaluationCell, architecture, True))
+        return {"table": table, **some_of(config, *DEPTHS)}
 
     def retrain_network(self, architecture: Architecture, auxiliary: bool) -> NatsNetwork:
         """The benchmark's network of an architecture. Raises :class:`CydasError` for an auxiliary head."""
         if auxiliary:
             raise CydasError("the networks of NATS-Bench have no auxiliary head")
-        return NatsNetwork(self.retrain_layout, architecture, self.grad_checkpointing)
+        return super().retrain_network(architecture, auxiliary)
 
-    def penalty(self, joint: JointNetwork, progress: Progress) -> Tensor:
-        """:meth:`regulariser`, falling to nothing over the first cycles."""
-        return falling_penalty(joint, progress, self.regulariser)
-
-    @staticmethod
-    def penalty_constants(progress: Progress) -> float:
-        """What the penalty computes with beside tensors."""
-        return strength_at(progress)
-
-    def regulariser(self, joint: JointNetwork) -> Tensor:
-        """Mean of the absolute raw alphas of ``none``."""
-        return joint.super_layers_arch.alpha[:, OPERATIONS.index("none")].abs().mean()
-
-    @torch.no_grad()
-    def alpha_entropy(self, joint: JointNetwork) -> float:
-        """Mean entropy of the edges' softmax(alpha) as a share of its maximum: 1 undecided, 0 decided."""
-        p = joint.super_layers_arch.alpha.softmax(dim=-1)
-        return float(torch.special.entr(p).sum(dim=-1).mean() / math.log(p.shape[-1]))
+    @classmethod
+    def best_operations(cls, alpha: Tensor) -> Architecture:
+        """Each edge's best operation, ``none`` included. ``alpha``: [6, 5]."""
+        return Architecture(super().best_operations(alpha))
 
     @staticmethod
-    def describe(architecture: Architecture) -> dict[str, int]:
-        """How often each operation stands in the cell."""
-        counts = Counter(architecture.operations)
-        return {name: counts[name] for name in OPERATIONS}
+    def names(architecture: Architecture) -> Sequence[str]:
+        return architecture.operations
 
     @staticmethod
     def draw(architecture: Architecture, folder: Path, name: str) -> list[Path]:
@@ -156,11 +78,6 @@ class NatsSpace(SearchSpace):
             if operation != "none"
         ]
         return [draw_graph(folder / name, edges, inputs=["0"], output="3")]
-
-    @staticmethod
-    def to_strings(architecture: Architecture) -> dict[str, str]:
-        """The benchmark's form; all stages have one cell."""
-        return {"0": str(architecture)}
 
     @staticmethod
     def brief(architecture: Architecture) -> str:
@@ -185,15 +102,3 @@ class NatsSpace(SearchSpace):
             return parse_architecture(entries)
         except GenotypeError as error:
             raise CydasError(f"{source}: {error}") from None
-
-    @staticmethod
-    def preferred(alphas: dict[str, Tensor], state: dict[str, Any] | None = None) -> Architecture:
-        """What the state dict of a search's architecture parameters prefers. Raises ``RuntimeError`` for another."""
-        own = ArchitectureParameters()
-        own.load_state_dict(alphas)
-        return best_operations(own.alpha)
-
-
-def best_operations(alpha: Tensor) -> Architecture:
-    """Each edge's best operation. ``alpha``: [6, 5]."""
-    return Architecture(tuple(OPERATIONS[column] for column in alpha.argmax(dim=1).tolist()))

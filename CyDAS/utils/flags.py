@@ -4,20 +4,21 @@ import argparse
 import math
 import operator
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import MISSING, asdict, field, fields
 from pathlib import Path
 from types import UnionType
 from typing import Any, NamedTuple, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 from CyDAS.utils.errors import CydasError
+from CyDAS.utils.extension import load_extension
 from CyDAS.utils.settings import as_words, as_yaml, read_settings
 
 
 def flag(
     default: Any,
     help: str,
-    choices: tuple | None = None,
+    choices: Collection | None = None,
     *,
     of_network: bool = False,
     of_many: bool = False,
@@ -25,6 +26,7 @@ def flag(
 ) -> Any:
     """A field that is a flag. ``bounds``: those of :data:`BOUNDS` that its value must keep to.
 
+    ``choices``: the values that it may have; a list or dict may grow by a file of the user's own (``--extension``).
     ``of_network``: weights fit networks of one value only; ``of_many``: says which runs there are, not what one is.
     """
     metadata = {"help": help, "choices": choices, "bounds": bounds, "of_network": of_network, "of_many": of_many}
@@ -55,6 +57,7 @@ def parse_each(kind: type[Config], description: str, arguments: list[str] | None
     """
     parser = _Parser(description=description, allow_abbrev=False)
     hints = get_type_hints(kind)
+    parser.takes_extension = "extension" in hints
     for item in fields(kind):
         _add_flag(parser, item, hints[item.name])
     base, beside = _read(parser, sys.argv[1:] if arguments is None else arguments)
@@ -92,6 +95,7 @@ class _Parser(argparse.ArgumentParser):
     """Says which file a wrong flag is from."""
 
     file: Path | None = None
+    takes_extension = False
 
     def error(self, message: str) -> NoReturn:
         super().error(f"{self.file}: {message}" if self.file else message)
@@ -107,21 +111,37 @@ class _Said(NamedTuple):
 def _read(parser: _Parser, arguments: list[str]) -> tuple[_Said, dict[str, Any]]:
     """What the file of ``--config`` says, and what the command line."""
     text = "YAML file of flags, NAME: VALUE, such as a run leaves in its folder; flags beside it win"
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for each in (first, parser):
-        each.add_argument("--config", type=Path, metavar="FILE", help=text, default=argparse.SUPPRESS)
+    first = _first("--config")
+    parser.add_argument("--config", type=Path, metavar="FILE", help=text, default=argparse.SUPPRESS)
     file, words = first.parse_known_args(arguments)
+    _extend(parser, words)
     return _of_file(parser, file.config) if "config" in file else _Said({}, {}), vars(parser.parse_args(words))
 
 
 def _of_file(parser: _Parser, file: Path) -> _Said:
     """What a file of settings says."""
     parser.file, settings = file, read_settings(file)
+    _extend(parser, settings.given)
     said = _Said(*(vars(parser.parse_args(part)) for part in settings))
     if "config" in said.given | said.rest:
         parser.error("a file of settings names no other one by config")
     parser.file = None
     return said
+
+
+def _first(name: str) -> argparse.ArgumentParser:
+    """A parser of a flag that must be known before all others."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(name, type=Path, default=argparse.SUPPRESS)
+    return parser
+
+
+def _extend(parser: _Parser, words: list[str]) -> None:
+    """Run the file of ``--extension``, if the program has that flag: it may add to the values of the others."""
+    if parser.takes_extension:
+        known, _ = _first("--extension").parse_known_args(words)
+        if "extension" in known:
+            load_extension(known.extension)
 
 
 def _check_bounds(name: str, value: Any, bounds: dict[str, float]) -> None:
@@ -148,7 +168,9 @@ def take_over(config: Any, saved: dict[str, Any], names: Iterable[str], source: 
         if type(value) not in kinds and not (Path in kinds and isinstance(value, Path)):
             raise CydasError(f"{source}: its --{name} is {value!r}, which that flag cannot be")
         if value is not None and choices[name] and value not in choices[name]:
-            raise CydasError(f"{source}: its --{name} is {value!r}, not one of {', '.join(map(str, choices[name]))}")
+            known = ", ".join(map(str, choices[name]))
+            own = "; where a file of your own adds it, give --extension FILE" if name in ("space", "dataset") else ""
+            raise CydasError(f"{source}: its --{name} is {value!r}, not one of {known}{own}")
         setattr(config, name, value)
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import _has_any_global_hook
+from torch.nn.modules import module as all_modules
 
 #: Types of tensors that are numbers in memory and nothing else.
 PLAIN_TYPES = frozenset((Tensor, nn.Parameter))
@@ -24,6 +24,8 @@ SETTINGS = {
 #: Settings of a batch norm. They may change, but must be the same in all norms of a step.
 NORM_SETTINGS = itemgetter("training", "eps", "momentum", "track_running_stats")
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+#: Hooks of all modules, empty unless there are such. PyTorch's own function that asks for them is younger than 2.6.
+GLOBAL_HOOKS = tuple(getattr(all_modules, f"_global{name}") for name in HOOKS)
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 #: What the kernels rely on in a tensor.
 _ASPECTS = attrgetter("dtype", "shape", "is_cpu", "layout")
@@ -91,7 +93,7 @@ class Watch:
         found = self._found = self._found or self._find()
         return (
             not any(found.hooks)
-            and not _has_any_global_hook()
+            and not any(GLOBAL_HOOKS)
             and all(self._holder.get(name) is root for name, root in self._roots.items())
             and [*chain.from_iterable(map(dict.values, found.children))] == self._children
             and [*map(type, self._modules)] == self._types

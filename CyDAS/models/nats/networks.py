@@ -6,6 +6,7 @@ is the output. Module names follow the layout of the published checkpoints.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -181,11 +182,11 @@ def make_stages(layout: NatsLayout, make_cell: type, *arguments: object) -> nn.M
 
 
 class ArchitectureParameters(nn.Module):
-    """``alpha``: [6, 5], one row an edge, shared by all cells."""
+    """``alpha``: [edges, operations], [6, 5] in NATS-Bench, one row an edge, shared by all cells."""
 
-    def __init__(self):
+    def __init__(self, edges: int = len(EDGES), operations: int = len(OPERATIONS)):
         super().__init__()
-        self.alpha = nn.Parameter(1e-3 * torch.randn(len(EDGES), len(OPERATIONS)))
+        self.alpha = nn.Parameter(1e-3 * torch.randn(edges, operations))
 
     def mixtures(self) -> list[Tensor]:
         """``softmax(alpha)`` for each stage. In float32 at least, also under autocast."""
@@ -195,12 +196,15 @@ class ArchitectureParameters(nn.Module):
 class NatsNetwork(nn.Module):
     """The benchmark's own network of an architecture: batch norm and ReLU before the pooling, no auxiliary head."""
 
-    def __init__(self, layout: NatsLayout, architecture: Architecture, grad_checkpointing: bool = False):
+    def __init__(
+        self, layout: NatsLayout, architecture: Any, grad_checkpointing: bool = False, make_cell: type = EvaluationCell
+    ):
+        """``make_cell``: of another space's ``architecture``."""
         super().__init__()
         self.grad_checkpointing = grad_checkpointing
         features = layout.channels(STAGES - 1)
         self.feature_extractor = Stem(layout)
-        self.nas_layers = make_stages(layout, EvaluationCell, architecture, True)
+        self.nas_layers = make_stages(layout, make_cell, architecture, True)
         self.lastact = nn.Sequential(nn.BatchNorm2d(features), nn.ReLU())
         self.fc = nn.Linear(features, layout.n_classes)
 
