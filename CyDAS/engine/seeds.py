@@ -16,6 +16,7 @@ from CyDAS.engine.results import RESULT
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.files import read_json, write_json
 from CyDAS.utils.flags import to_arguments
+from CyDAS.utils.present import present
 from CyDAS.utils.texts import say
 
 
@@ -30,7 +31,7 @@ def search_with_seeds(program: Path, config: SearchConfig, given: set[str], spac
         raise CydasError("--seeds gives every search a seed of its own: leave out --seed")
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise CydasError("--seeds starts processes of its own: leave out torchrun (NGPUS=1), or start seed by seed")
-    names = {seed: f"{config.name}-seed{seed}" for seed in config.seeds}
+    names = {seed: f"{config.name}-seed{seed}" for seed in present(config.seeds)}
     jobs = min(config.jobs, len(names))
     threads = config.threads or max(1, torch.get_num_threads() // jobs)
     flags = to_arguments(config, given - {"seeds", "jobs", "seed", "name", "resume", "threads"})
@@ -75,8 +76,9 @@ def run_all(commands: dict[int, list[str]], jobs: int, threads: int, gpus: Seque
     """
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}  # read where PyTorch is imported
     output = subprocess.DEVNULL if jobs > 1 else None
-    waiting, running, codes = dict(commands), {}, {}
-    places = {}  #: of those that run: which of the jobs they are
+    waiting, codes = dict(commands), {}
+    running: dict[int, subprocess.Popen] = {}
+    places: dict[int, int] = {}  #: of those that run: which of the jobs they are
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         while waiting or running:

@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_map_only
 
 from CyDAS.data.loaders import seeded_generator
 from CyDAS.models.alpha_mean import choices
+from CyDAS.models.joint import Alphas
 
 #: What mutations and sampled mixtures depend on beside the search's seed and its step.
 STREAM, SAMPLING = 9, 11
@@ -54,13 +55,13 @@ def gumbel(shape: Sequence[int], generator: torch.Generator) -> Tensor:
 def add_noise(architecture: nn.Module, scale: float, generator: torch.Generator) -> None:
     """Gumbel noise of a scale on all trained architecture parameters that have a row for each edge or block."""
     for alpha in filter(_is_alpha, architecture.parameters()):
-        alpha += scale * gumbel(alpha.shape, generator).to(alpha)
+        alpha.add_(scale * gumbel(alpha.shape, generator).to(alpha))
 
 
 class _Mixtures(nn.Module):
     """Calls ``mixtures`` of architecture parameters, so that others can be put in their place."""
 
-    def __init__(self, architecture: nn.Module):
+    def __init__(self, architecture: Alphas):
         super().__init__()
         self.architecture = architecture
 
@@ -68,7 +69,7 @@ class _Mixtures(nn.Module):
         return self.architecture.mixtures()
 
 
-def sample_mixtures(architecture: nn.Module, *key: int) -> Any:
+def sample_mixtures(architecture: Alphas, *key: int) -> Any:
     """``mixtures()`` with a sample of Dirichlet(elu(alpha) + 1) in the place of each row's softmax (DrNAS, 2021).
 
     It is differentiable by alpha. ``key``: what the draw depends on, alike in all processes.

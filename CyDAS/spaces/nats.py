@@ -34,6 +34,8 @@ from CyDAS.utils.errors import CydasError, GenotypeError
 from CyDAS.utils.flags import some_of
 from CyDAS.utils.plot import draw_graph
 
+#: The two networks of a search in this space.
+Joint = JointNetwork[ArchitectureParameters]
 #: Flags of the DARTS cells that mean nothing here.
 FOREIGN = ("use_beta", "repeat_cell", "res_stem")
 
@@ -83,7 +85,7 @@ class NatsSpace(SearchSpace):
         table = NatsTable.read(path, complete=True) if path else None
         return cls(layout, table=table, **some_of(config, "bn_affine", "evaluation_cells", *JOINT_OPTIONS))
 
-    def build(self) -> JointNetwork:
+    def build(self) -> Joint:
         """Both networks; the evaluation network has no cells until :meth:`set_evaluation`."""
         layout = self.layout
         return JointNetwork(
@@ -99,7 +101,7 @@ class NatsSpace(SearchSpace):
         )
 
     @torch.no_grad()
-    def discretise(self, joint: JointNetwork) -> Architecture:
+    def discretise(self, joint: Joint) -> Architecture:
         """The architecture that the search network now prefers: each edge's best operation, ``none`` included.
 
         Raises :class:`CydasError` for alphas that are not finite.
@@ -107,7 +109,7 @@ class NatsSpace(SearchSpace):
         check_finite(joint.super_layers_arch.state_dict(), "no cell can be read off the architecture parameters")
         return best_operations(joint.super_layers_arch.alpha)
 
-    def set_evaluation(self, joint: JointNetwork, architecture: Architecture) -> None:
+    def set_evaluation(self, joint: Joint, architecture: Architecture) -> None:
         """Give the joint network a freshly initialised evaluation network of this architecture."""
         joint.set_evaluation(make_stages(self.evaluation_layout, EvaluationCell, architecture, True))
 
@@ -117,7 +119,7 @@ class NatsSpace(SearchSpace):
             raise CydasError("the networks of NATS-Bench have no auxiliary head")
         return NatsNetwork(self.evaluation_layout, architecture, self.grad_checkpointing)
 
-    def penalty(self, joint: JointNetwork, progress: Progress) -> Tensor:
+    def penalty(self, joint: Joint, progress: Progress) -> Tensor:
         """:meth:`regulariser`, falling to nothing over the first cycles."""
         return falling_penalty(joint, progress, self.regulariser)
 
@@ -126,12 +128,12 @@ class NatsSpace(SearchSpace):
         """What the penalty computes with beside tensors."""
         return strength_at(progress)
 
-    def regulariser(self, joint: JointNetwork) -> Tensor:
+    def regulariser(self, joint: Joint) -> Tensor:
         """Mean of the absolute raw alphas of ``none``."""
         return joint.super_layers_arch.alpha[:, OPERATIONS.index("none")].abs().mean()
 
     @torch.no_grad()
-    def alpha_entropy(self, joint: JointNetwork) -> float:
+    def alpha_entropy(self, joint: Joint) -> float:
         """Mean entropy of the edges' softmax(alpha) as a share of its maximum: 1 undecided, 0 decided."""
         p = joint.super_layers_arch.alpha.softmax(dim=-1)
         return float(torch.special.entr(p).sum(dim=-1).mean() / math.log(p.shape[-1]))
