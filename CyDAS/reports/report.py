@@ -59,7 +59,7 @@ def _of_one(run: Finished) -> Page:
     page.commands(next_commands(run))
     page.heading("How it was made")
     versions, machine = (run.about.get(name) or {} for name in ("versions", "machine"))
-    rows = [
+    rows: list[list[object]] = [
         ["command", shlex.join(map(str, run.about.get("command", [])))], ["seed", run.config.get("seed")],
         ["started", run.about.get("time", "")], ["machine", ", ".join(f"{k} {v}" for k, v in machine.items() if v)],
         ["versions", ", ".join(f"{name} {version}" for name, version in versions.items())],
@@ -96,11 +96,11 @@ def _of_several(runs: list[Finished]) -> Page:
         groups.setdefault(f"{run.kind} {run.setting}", []).append(each)
     members = [[run.name for run in runs if f"{run.kind} {run.setting}" == key] for key in groups]
     page.text("Mean ± standard deviation of the runs that differ in their seed alone; no run is picked.")
-    rows = [
+    spreads = [
         [", ".join(names_of), len(group), *(_spread([each[n] for each in group if n in each]) for n in names)]
         for names_of, group in zip(members, groups.values(), strict=True)
     ]
-    page.table(["setting of", "runs", *names], rows)
+    page.table(["setting of", "runs", *names], spreads)
     page.heading("Flags that differ")
     differing = differences(runs)
     if differing:
