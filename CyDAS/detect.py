@@ -33,11 +33,12 @@ from CyDAS.tasks.detection import Detection
 from CyDAS.utils.distributed import Process, copy_from_main, place
 from CyDAS.utils.errors import run_program
 from CyDAS.utils.flags import parse, plain
+from CyDAS.utils.present import present
 from CyDAS.utils.texts import OneLine, say
 
 
 def main(arguments: list[str] | None = None) -> None:
-    logging.lastResort.setFormatter(OneLine())  # a test has no log of its own; warnings go to stderr
+    present(logging.lastResort).setFormatter(OneLine())  # a test has no log of its own; warnings go to stderr
     config, given = parse(DetectConfig, "Train a detector of objects, test it, or find objects with it.", arguments)
     with started(config) as process:
         (train_detector if config.is_training else use_detector)(config, given, process)
@@ -56,7 +57,7 @@ def train_detector(config: DetectConfig, given: set[str], process: Process) -> N
         network,
         Detection(data.classes),
         optimiser_of(network, config),
-        step_decay(config.lr, config.lr_epochs, config.warmup_steps, len(train)),
+        step_decay(config.lr, present(config.lr_epochs), config.warmup_steps, len(train)),
         Extent(config.epochs, config.accum_steps, config.grad_clip, config.print_freq, config.ema_decay),
         Precision(process.device, config.use_amp, config.amp_dtype),
         StepGuard(config.on_nan),

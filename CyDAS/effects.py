@@ -23,6 +23,10 @@ class Rule(NamedTuple):
             return False
 
 
+def _trains(config: Any) -> bool:
+    return isinstance(config, TrainingFlags)
+
+
 def _flags(names: str) -> tuple[str, ...]:
     return tuple(names.split())
 
@@ -209,12 +213,12 @@ RULES = (
     Rule(_flags("process_timeout"), lambda c, p: p.world_size == 1, "in a single process"),
     Rule(
         _flags("overwrite"),
-        lambda c, p: isinstance(c, TrainingFlags) and c.resume,
+        lambda c, p: _trains(c) and c.resume,
         "with --resume, which goes on in the run's folder",
     ),
     Rule(
         _flags("overwrite"),
-        lambda c, p: isinstance(c, TrainingFlags) and c.resume_or_start,
+        lambda c, p: _trains(c) and c.resume_or_start,
         "with --resume_or_start where the run has a checkpoint",
     ),
 )

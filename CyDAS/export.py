@@ -20,11 +20,12 @@ from CyDAS.trained import find_checkpoint, open_trained
 from CyDAS.utils.errors import CydasError, run_program
 from CyDAS.utils.extension import load_extension
 from CyDAS.utils.numbers import whole_number
+from CyDAS.utils.present import present
 from CyDAS.utils.texts import OneLine, say
 
 
 def main(arguments: list[str] | None = None) -> None:
-    logging.lastResort.setFormatter(OneLine())  # there is no log; warnings go to stderr
+    present(logging.lastResort).setFormatter(OneLine())  # there is no log; warnings go to stderr
     options = parse_options(arguments)
     if options.threads == 0:
         raise CydasError("--threads must be at least 1, not 0")

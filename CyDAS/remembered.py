@@ -60,7 +60,7 @@ def _completed(saved: dict[str, Any]) -> dict[str, Any]:
 
     Earlier versions did not write down which macro-structure that was: the data set decided.
     """
-    dataset = saved.get("dataset")
+    dataset: Any = saved.get("dataset")
     completed = dict(saved)
     if saved.get("image_size") is None:
         completed["image_size"] = IN_MEMORY.get(dataset, FOLDER_PIXELS)

@@ -31,6 +31,7 @@ from CyDAS.tasks.segmentation import table
 from CyDAS.utils.distributed import Process, copy_from_main, place
 from CyDAS.utils.errors import run_program
 from CyDAS.utils.flags import parse, plain
+from CyDAS.utils.present import present
 from CyDAS.utils.texts import OneLine, say
 
 
@@ -41,7 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
         if config.is_training:
             train_once(config, process, notes)
             return
-        logging.lastResort.setFormatter(OneLine())  # there is no log; warnings go to stderr
+        present(logging.lastResort).setFormatter(OneLine())  # there is no log; warnings go to stderr
         for note in notes if process.is_main else ():
             say(note)
         use_checkpoint(config, given, process)

@@ -24,6 +24,7 @@ from CyDAS.utils.distributed import Process, gather, place
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.flags import flags_of_network, take_over
 from CyDAS.utils.overlays import legend
+from CyDAS.utils.present import present
 from CyDAS.utils.profile import count_macs
 from CyDAS.utils.texts import few, say
 
@@ -42,13 +43,20 @@ def make_segmenter(config: SegmentConfig, n_classes: int) -> tuple[Segmenter, li
     if not config.backbone_checkpoint:
         initialise(backbone)
     network = Segmenter(backbone, n_classes, config.decoder_width, config.bn_momentum)
-    network.window = tuple(config.window) if config.window else None
+    network.window = _window(config)
     return network, [*lines, describe(network, config)]
+
+
+def _window(config: SegmentConfig) -> tuple[int, int] | None:
+    if not config.window:
+        return None
+    height, width = config.window
+    return height, width
 
 
 def describe(network: Segmenter, config: SegmentConfig) -> str:
     everything, at_work = network.count_parameters()
-    height, width = config.crop_size
+    height, width = present(config.crop_size)
     return (
         f"network: {at_work / 1e6:.3f} M parameters ({everything / 1e6:.3f} M with auxiliary heads), "
         f"{count_macs(network, (3, height, width)) / 1e9:.3f} G multiply-accumulates at {width} x {height} pixels"
@@ -101,7 +109,7 @@ def trained_segmenter(config: SegmentConfig, found: Found, n_classes: int, path:
         network = Segmenter(open_backbone(config.backbone, None, config.c_last or C_LAST)[0], n_classes,
                             config.decoder_width, config.bn_momentum)  # fmt: skip
     load_weights(network, network.without_head(found.weights), path)
-    network.window = tuple(config.window) if config.window else None
+    network.window = _window(config)
     return network.eval()
 
 
@@ -131,7 +139,7 @@ def predict(config: SegmentConfig, process: Process, found: Found, recorded: dic
         Precision(process.device, config.use_amp, config.amp_dtype), folder,
     )  # fmt: skip
     problems = []
-    for file, name in find_images(config.predict)[process.rank :: process.world_size]:
+    for file, name in find_images(present(config.predict))[process.rank :: process.world_size]:
         try:
             say(predictor.write(file, name))
         except CydasError as error:

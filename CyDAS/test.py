@@ -29,12 +29,13 @@ from CyDAS.tasks.classification import Classification
 from CyDAS.utils.distributed import Process, place
 from CyDAS.utils.errors import run_program
 from CyDAS.utils.flags import parse
+from CyDAS.utils.present import present
 from CyDAS.utils.profile import count_macs
 from CyDAS.utils.texts import OneLine, few, say
 
 
 def main(arguments: list[str] | None = None) -> None:
-    logging.lastResort.setFormatter(OneLine())  # a test has no log of its own; warnings go to stderr
+    present(logging.lastResort).setFormatter(OneLine())  # a test has no log of its own; warnings go to stderr
     config, given = parse(EvaluationConfig, "Evaluate a checkpoint on all test images.", arguments)
     notes: list[str] = []
     folder = config.output_dir / "retrain" / config.name

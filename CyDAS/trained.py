@@ -21,6 +21,7 @@ from CyDAS.segmenting import trained_segmenter
 from CyDAS.spaces import SPACES, identify_architecture, make_space
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.normalisation import IMAGENET_MEAN, IMAGENET_STD
+from CyDAS.utils.present import present
 from CyDAS.utils.profile import count_macs, count_parameters
 
 #: The programs' folders of runs.
@@ -157,7 +158,8 @@ def _segmenter(path: Path, found: Found, key: str | None, image_size: tuple[int,
         raise CydasError(f"checkpoint {path} does not name its classes")
     config.window = None  # whole images: windows are how a test goes through large ones
     network = trained_segmenter(config, found, len(recorded["classes"]), path)
-    size = _checked(image_size or tuple(config.crop_size), LEAST)
+    height, width = present(config.crop_size)
+    size = _checked(image_size or (height, width), LEAST)
     facts = {"backbone": found.about["backbone"], "sizes": {"decoder_width": config.decoder_width}}
     facts |= {"dataset": config.dataset, "ids": recorded.get("ids")}
     normal = IMAGENET_MEAN, IMAGENET_STD

@@ -120,7 +120,7 @@ def compare(
         same = [entry for entry in known if (entry["chain"], entry["seed"]) == (chain, seed)]
         drawn.append(same[0] if same else train(case, about, runs, run_name, genotype, seed))
         print(name, share, "random", drawn[-1], flush=True)
-    figures = {"target": target, "largest": table.range[1], "found": found, "random": drawn}
+    figures: dict[str, Any] = {"target": target, "largest": table.range[1], "found": found, "random": drawn}
     for kind in ("found", "random"):
         accuracies = [entry["top1"] for entry in figures[kind]]
         figures[f"{kind}_mean"], figures[f"{kind}_std"] = mean(accuracies), stdev(accuracies)

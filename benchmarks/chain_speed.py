@@ -107,7 +107,7 @@ def main(arguments: list[str] | None = None) -> None:
     found = []
     for size in options.sizes:
         steps = {side: make_step(side, size, options.batch) for side in SIDES}
-        times = {side: [] for side in SIDES}
+        times: dict[str, list[float]] = {side: [] for side in SIDES}
         for _ in range(options.repeats + 1):
             for side, step in steps.items():
                 times[side].append(seconds(step))

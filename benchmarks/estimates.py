@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.speed import record
 from CyDAS.utils.errors import CydasError, run_program
 from CyDAS.utils.files import write_json
+from CyDAS.utils.present import present
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = {
@@ -39,7 +40,7 @@ def run(flags: str, cifar: Path, *more: str) -> tuple[str, float, float]:
     command = [sys.executable, *flags.split(), "--data_dir", str(cifar), "--name", "estimate", "--overwrite", *more]
     start = time.perf_counter()
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    text = process.stdout.read()
+    text = present(process.stdout).read()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
@@ -56,8 +57,8 @@ def main(arguments: list[str] | None = None) -> None:
     results = {}
     for name, flags in RUNS.items():
         dry, dry_seconds, _ = run(flags, cifar, "--dry_run")
-        estimate = float(re.search(r"the whole run: (\d+) s", dry)[1])
-        memory = float(re.search(r"peak memory of a process: (\d+) MB", dry)[1])
+        estimate = float(present(re.search(r"the whole run: (\d+) s", dry))[1])
+        memory = float(present(re.search(r"peak memory of a process: (\d+) MB", dry))[1])
         text, _, peak = run(flags, cifar)
         # from the log's first line to its last: without Python's start and the reading of the data
         clock = [int(h) * 3600 + int(m) * 60 + int(s) for h, m, s in re.findall(r"^(\d+):(\d+):(\d+) ", text, re.M)]

@@ -268,7 +268,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("arguments", nargs="*", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.child:
-        child(*options.child, options.arguments)
+        kind, hook = options.child
+        child(kind, hook, options.arguments)
         return
     table: dict[str, list[bool]] = {}
 

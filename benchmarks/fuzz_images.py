@@ -183,7 +183,8 @@ def outcome(content: bytes, prepare: tuple[Callable, Callable]) -> str:
 def try_some(kind: str, seeds: range) -> tuple[Counter, list[str], float]:
     """Outcomes of the mutations ``seeds``, what was lost and why, and this process's peak memory in MB."""
     files, prepare = good_files()[kind], pipelines()
-    counts, lost = Counter(), []
+    counts: Counter[str] = Counter()
+    lost: list[str] = []
     for seed in seeds:
         try:
             counts[outcome(mutant(kind, files, seed), prepare)] += 1
@@ -195,7 +196,9 @@ def try_some(kind: str, seeds: range) -> tuple[Counter, list[str], float]:
 
 def try_format(kind: str, tries: int) -> tuple[Counter, list[str], float]:
     """As :func:`try_some`, in child processes; where one dies or hangs, its images are tried one by one."""
-    counts, lost, peak = Counter(), [], 0.0
+    counts: Counter[str] = Counter()
+    lost: list[str] = []
+    peak = 0.0
     waiting = [range(start, min(start + CHUNK, tries)) for start in range(0, tries, CHUNK)]
     while waiting:
         seeds = waiting.pop()

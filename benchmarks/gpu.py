@@ -91,7 +91,7 @@ def run_apart(name: str, options: argparse.Namespace, seconds: float) -> dict[st
         file = Path(folder) / "result.json"
         command = [sys.executable, __file__, "--device", options.device, "--part", name, "--output", str(file)]
         command += ["--quick"] if options.quick else []
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, **pipes)
         seconds, problem = max(min(seconds, LIMITS[name]), 1), None
         try:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import torch.distributed as dist
@@ -60,7 +61,7 @@ def lower_precision(device: torch.device, quick: bool) -> dict[str, Any]:
     So deep a network with random weights makes much of little: in bf16 its logits say nothing.
     """
     channels, worst = 4 if quick else 16, {}
-    networks = {
+    networks: dict[str, Callable[[], Any]] = {
         "NATS-Bench": lambda: speed.make_search("cydas", channels, nats=True).joint.train(),
         "DARTS": lambda: speed.make_search("cydas", channels).joint.train(),
         "retrain": lambda: speed.make_retrain("cydas", channels).eval(),
@@ -74,7 +75,9 @@ def lower_precision(device: torch.device, quick: bool) -> dict[str, Any]:
         if name != "retrain":
             mixtures = [_detached(mixture) for mixture in network.super_layers_arch.mixtures()]
             states = network.feature_extractor(x)
-            cells = {"search cell": (network.super_layers[0][0], (states, mixtures[0]))}
+            cells: dict[str, tuple[torch.nn.Module, tuple]] = {
+                "search cell": (network.super_layers[0][0], (states, mixtures[0]))
+            }
             cells["evaluation cell"] = network.nas_layers[0][0], (states,)
             for what, (cell, inputs) in cells.items():
                 what = f"{name} {what}"
@@ -207,18 +210,15 @@ def _run(program: Callable, command: list[str], stop: int | None) -> None:
 
 @contextmanager
 def _stopping_after(steps: int) -> Iterator[None]:
-    asked, wants = 0, Keeper.wants
+    asked = 0
 
     def count(self: Keeper) -> tuple[bool, bool]:
         nonlocal asked
         asked += 1
         return (asked == steps,) * 2
 
-    Keeper.wants = count
-    try:
+    with patch.object(Keeper, "wants", count):
         yield
-    finally:
-        Keeper.wants = wants
 
 
 def processes(device: torch.device, quick: bool) -> dict[str, Any]:
@@ -238,21 +238,22 @@ def _messages(rank: int, size: int, backend: str, address: str, device: torch.de
     dist.init_process_group(backend, init_method=address, rank=rank, world_size=size)
     distributed.is_distributed = lambda: True  # also of one process
     own = torch.arange(4.0, device=device) + rank
-    total = sum(torch.arange(4.0) + other for other in range(size))
+    total = size * torch.arange(4.0) + sum(range(size))
     assert torch.equal(distributed.all_sum(own.clone()).cpu(), total)
     assert torch.equal(distributed.least(own.clone()).cpu(), torch.arange(4.0))
     assert distributed.any_of(rank == size - 1) and not distributed.any_of(False)
     assert distributed.gather({"rank": rank}) == [{"rank": other} for other in range(size)]
     assert distributed.is_same_everywhere(own) == (size == 1)
-    module = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2)).to(device)
+    linear = torch.nn.Linear(3, 2)
+    module = torch.nn.Sequential(linear, torch.nn.BatchNorm1d(2)).to(device)
     with torch.no_grad():
-        module[0].weight.fill_(rank)
+        linear.weight.fill_(rank)
     distributed.copy_from_main(module)
-    assert float(module[0].weight.detach().sum()) == 0
-    module[0].bias.grad = torch.full((2,), float(rank), device=device)
+    assert float(linear.weight.detach().sum()) == 0
+    linear.bias.grad = torch.full((2,), float(rank), device=device)
     distributed.average_gradients(module.parameters(), images=1 + rank)
     expected = sum(other * (1 + other) for other in range(size)) / sum(1 + other for other in range(size))
-    torch.testing.assert_close(module[0].bias.grad.cpu(), torch.full((2,), expected))
+    torch.testing.assert_close(linear.bias.grad.cpu(), torch.full((2,), expected))
     dist.destroy_process_group()
 
 

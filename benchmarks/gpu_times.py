@@ -102,7 +102,7 @@ def ceilings(device: torch.device, quick: bool) -> dict[str, Any]:
     return found
 
 
-def _measure(build: Callable[[Mode, str], Step], modes: tuple[Mode, ...], images: int, device, quick) -> dict[str, Any]:
+def _measure(build: Callable[[Mode], Step], modes: tuple[Mode, ...], images: int, device, quick) -> dict[str, Any]:
     """Each mode's images a second, and how many times as fast as the first it is; one that fails hides no other."""
     found: dict[str, Any] = {}
     first_seconds = None

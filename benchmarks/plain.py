@@ -6,6 +6,7 @@ and ``tests/test_equivalence.py`` runs the reference values over these networks 
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from CyDAS.models.cells.nasnet import DropPath, RetrainNetwork
 from CyDAS.models.cells.operations import OPERATIONS
 from CyDAS.models.cells.supernet import Mixture
 from CyDAS.models.joint import JointNetwork
+from CyDAS.models.modules import Modules, Stages
 from CyDAS.models.nats import architecture as nats_architecture
 from CyDAS.models.nats import networks as nats
 from CyDAS.spaces import DartsSpace, NatsSpace
@@ -118,8 +120,8 @@ class SearchCell(nn.Module):
         super().__init__()
         self.reduction = shape.reduction
         self.preproc0, self.preproc1 = preprocessings(shape, affine)
-        self.dag = nn.ModuleList(
-            nn.ModuleList(
+        self.dag = Modules(
+            Modules(
                 MixedOp(shape.channels, 2 if shape.reduction and source < 2 else 1, affine) for source in range(i + 2)
             )
             for i in range(4)
@@ -137,9 +139,9 @@ class EvaluationCell(nn.Module):
         super().__init__()
         self.genotype = cell
         self.preproc0, self.preproc1 = preprocessings(shape, affine)
-        self.dag = nn.ModuleList()
+        self.dag: Stages = Modules()
         for node in cell:
-            self.dag.append(nn.ModuleList())
+            self.dag.append(Modules())
             for name, source in node:
                 stride = 2 if shape.reduction and source < 2 else 1
                 operation = make_operation(name, shape.channels, stride, affine)
@@ -153,10 +155,10 @@ class EvaluationCell(nn.Module):
         return state[1], torch.cat(states[2:], dim=1)
 
 
-def evaluation_stages(layout: Layout, architecture: Sequence[Genotype], affine: bool) -> nn.ModuleList:
+def evaluation_stages(layout: Layout, architecture: Sequence[Genotype], affine: bool) -> Stages:
     shapes = layout.shapes(layout.evaluation_cells)
-    return nn.ModuleList(
-        nn.ModuleList(EvaluationCell(s, g.reduce if s.reduction else g.normal, affine) for s in stage)
+    return Modules(
+        Modules(EvaluationCell(s, g.reduce if s.reduction else g.normal, affine) for s in stage)
         for stage, g in zip(shapes, architecture, strict=True)
     )
 
@@ -167,9 +169,7 @@ class PlainSpace(DartsSpace):
     def build(self) -> JointNetwork:
         joint = super().build()
         shapes = self.layout.shapes(self.layout.search_cells)
-        joint.super_layers = nn.ModuleList(
-            nn.ModuleList(SearchCell(shape, affine=False) for shape in stage) for stage in shapes
-        )
+        joint.super_layers = Modules(Modules(SearchCell(shape, affine=False) for shape in stage) for stage in shapes)
         return joint
 
     def set_evaluation(self, joint: JointNetwork, architecture: Architecture) -> None:
@@ -215,9 +215,9 @@ class NatsSearchCell(nn.Module):
         nodes = [state[0]]
         rows = iter(mixture)
         for target in range(1, 4):
-            total = 0.0
+            total: Any = 0.0
             for source in range(target):
-                weights, operations = next(rows), self.edges[f"{target}<-{source}"]
+                weights, operations = next(rows), cast(nn.ModuleList, self.edges[f"{target}<-{source}"])
                 total = total + sum(w * o(nodes[source]) for w, o in zip(weights, operations, strict=True))
             nodes.append(total)
         return (nodes[3],)

@@ -1,5 +1,7 @@
 """The chain space's search network as its formula reads: six modules a block, each with weights of its own."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -33,6 +35,7 @@ def make_plain_stages(layout):
 @torch.no_grad()
 def tie(plain: PlainMixedBlock, fast) -> None:
     """Give each of the six modules its part of the fast block's shared weights and statistics."""
+    operation: Any  # timm's InvertedResidual, whose parts have no types
     for index, ((kernel, expansion), operation) in enumerate(zip(OPERATIONS, plain.operations, strict=True)):
         width = expansion * fast.conv_pw.in_channels
         operation.conv_pw.weight.copy_(fast.conv_pw.weight[:width])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -85,7 +85,7 @@ def transfer(path: Path) -> Path:
     return save(figure, "transfer.png")
 
 
-def subplots(*shape: int, **options) -> tuple[plt.Figure, plt.Axes]:
+def subplots(*shape: int, **options) -> tuple[plt.Figure, Any]:
     """Matplotlib's, for files alone. Raises :class:`CydasError` where matplotlib is missing."""
     try:
         import matplotlib
@@ -99,7 +99,7 @@ def subplots(*shape: int, **options) -> tuple[plt.Figure, plt.Axes]:
 
 def save(figure: plt.Figure, name: str) -> Path:
     figure.tight_layout()
-    options = {"dpi": 110, "format": "png", "metadata": {"Software": None}}
+    options: dict[str, Any] = {"dpi": 110, "format": "png", "metadata": {"Software": None}}
     write_atomically(PICTURES / name, lambda beside: figure.savefig(beside, **options))
     return PICTURES / name
 

@@ -10,6 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -39,7 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
     found = [search["benchmark"]["accuracies"][FIGURE] for search in searches]
     cells = {entry["genotype"]["0"] for search in searches for entry in search["trajectory"]}
     print(f"CDARTS: {mean(found):.2f} ± {stdev(found):.2f}; its rounds show {len(cells)} different cells")
-    results = {"found": found, "cells_shown": len(cells), "figure": FIGURE, "random_search": {}}
+    results: dict[str, Any] = {"found": found, "cells_shown": len(cells), "figure": FIGURE, "random_search": {}}
     for count in LOOK_UPS:
         drawn = [table.random_search(count, seed).accuracies[FIGURE] for seed in range(MANY_SEEDS)]
         test = ttest_ind(found, drawn[:SEEDS], equal_var=False)

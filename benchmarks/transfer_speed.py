@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -26,6 +26,7 @@ import torch
 from torch import nn
 
 from benchmarks.speed import record
+from CyDAS.models.backbone import Backbone
 from CyDAS.models.detection.postprocess import detections
 from CyDAS.models.detection.retinanet import RetinaNet
 from CyDAS.models.segmentation.segmenter import Segmenter
@@ -46,13 +47,13 @@ TRAINED, SEEN = 2, 1
 class Case(NamedTuple):
     """A network, what it is trained for, its images' height and width, and the targets of a batch."""
 
-    make: Callable[[nn.Module], nn.Module]
+    make: Callable[[Backbone], nn.Module]
     task: Detection | Segmentation
     size: tuple[int, int]
-    targets: Callable[[], object]
+    targets: Callable[[], Any]
 
 
-def boxes() -> list[dict[str, torch.Tensor]]:
+def boxes() -> list[dict[str, Any]]:
     """Eight an image."""
     generator = torch.Generator().manual_seed(0)
     corners = 160 * torch.rand(TRAINED, 8, 2, generator=generator)
@@ -74,7 +75,7 @@ CASES = {
 }  # fmt: skip
 
 
-def make_steps(case: Case, backbone: str) -> tuple[dict[str, Callable[[], object]], dict[str, float]]:
+def make_steps(case: Case, backbone: str) -> tuple[dict[str, Callable[[], object]], dict[str, int]]:
     """A training step and one of inference; the network's size."""
     torch.manual_seed(0)
     network = case.make(open_backbone(backbone)[0]).to(memory_format=torch.channels_last)

@@ -16,7 +16,7 @@ ROLE = re.compile(r":(?:class|func|meth|mod|data|attr):`~?(?:[\w.]*\.)?(\w+)`")
 
 def on_files(files: Files, config: Any) -> Files:
     """Add the files that pages link to, under ``files/``."""
-    pages = [Path(file.abs_src_path) for file in files.documentation_pages()]
+    pages = [Path(file.abs_src_path) for file in files.documentation_pages() if file.abs_src_path]
     for name in sorted({name for page in pages for name in OUTWARD.findall(page.read_text(encoding="utf-8"))}):
         files.append(File.generated(config, f"files/{name}", abs_src_path=str(ROOT / name)))
     return files

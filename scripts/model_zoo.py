@@ -7,7 +7,7 @@ networks in ``CyDAS/models/chain/published.py``, of the cells in docs/usage.md.
 import argparse
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -59,7 +59,7 @@ class Row(NamedTuple):
 
 def counted(name: str, published: str) -> Row:
     """The network of this name, as timm makes it."""
-    network = timm.create_model(name)
+    network: Any = timm.create_model(name)
     image = network.pretrained_cfg["input_size"]
     return Row(name, count_parameters(network), count_macs(network, image), image[1], published)
 

@@ -10,6 +10,7 @@ from CyDAS.config.run import RunFlags
 from CyDAS.config.transfer import BackboneFlags
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.flags import flag
+from CyDAS.utils.present import present
 
 #: Where a part lies in a folder of COCO's layout: its annotations, its images.
 LAYOUT = {
@@ -79,8 +80,8 @@ class DetectConfig(BackboneFlags, OptimiserFlags, AveragingFlags, TrainingFlags,
         super().check()
         if self.short_side > self.long_side:
             raise CydasError(f"--short_side {self.short_side} must be at most --long_side {self.long_side}")
-        if min(self.lr_epochs) < 0:
-            raise CydasError(f"--lr_epochs must be at least 0, not {min(self.lr_epochs)}")
+        if (least := min(present(self.lr_epochs))) < 0:
+            raise CydasError(f"--lr_epochs must be at least 0, not {least}")
         if self.eval_only and self.predict:
             raise CydasError("--eval_only --predict: a test or pictures; leave out one of the two")
         if self.is_training and self.batch_size * self.accum_steps < 2:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Protocol
 
 from CyDAS.config.many import ManyFlags
 from CyDAS.config.recipe import RecipeFlags, TestImageFlags
@@ -96,6 +97,13 @@ class CommonConfig(ChainFlags, NatsFlags, DartsFlags, CommonFlags):
     """Flags that all three programs know."""
 
 
+class Batched(Protocol):
+    """Flags that say how many images make an update."""
+
+    batch_size: int
+    accum_steps: int
+
+
 @dataclass
 class TrainingFlags:
     """Flags of the programs that train, whatever they train."""
@@ -115,7 +123,7 @@ class TrainingFlags:
     )
     dry_run: bool = flag(False, "take a few steps of every kind, say what the run will need and take, and end")
 
-    def global_batch(self, processes: int) -> int:
+    def global_batch(self: Batched, processes: int) -> int:
         """Images that an update sees, over all processes."""
         return self.batch_size * self.accum_steps * processes
 
@@ -244,9 +252,14 @@ class RetrainConfig(RecipeFlags, ChainRetrainFlags, DartsRetrainFlags, FoundNetw
         return {"cell_file": self.genotype_file}
 
     def check(self) -> None:
-        """Raise :class:`CydasError` for a name that other checkpoints have, and for what compilation cannot do."""
+        """Raise :class:`CydasError` for two augmentations that take each other's place, half a momentum, a name that
+        other checkpoints have, and what compilation cannot do.
+        """
         super().check()
-        self.check_recipe()
+        if self.use_aa and self.rand_augment is not None:
+            raise CydasError("--use_aa --rand_augment: either takes the place of the other; leave out one of the two")
+        if self.nesterov and not self.momentum:
+            raise CydasError("--nesterov is a kind of momentum: give --momentum above 0, or leave it out")
         if self.compile and self.grad_checkpointing:
             raise CydasError(
                 "--compile --grad_checkpointing: a compiled network would move its batch norm statistics twice; "
@@ -287,7 +300,7 @@ class EvaluationConfig(FoundNetworkConfig):
     fuse: bool = flag(True, "fold batch norms into the convolutions before them")
 
     def fill_in(self, given: set[str]) -> None:
-        for name, value in PUBLISHED.get(self.published, {}).items():
+        for name, value in PUBLISHED.get(self.published or "", {}).items():
             if name not in given:
                 setattr(self, name, value)
 

@@ -4,7 +4,6 @@ other.
 
 from dataclasses import dataclass
 
-from CyDAS.utils.errors import CydasError
 from CyDAS.utils.flags import flag
 
 #: Kernels by which images are resized.
@@ -94,10 +93,3 @@ class RecipeFlags(OptimiserFlags, AveragingFlags):
     def total_epochs(self) -> int:
         """Epochs with those that follow the schedule's end, as timm counts them."""
         return self.epochs + (self.cooldown_epochs if self.lr_schedule == "timm_cosine" else 0)
-
-    def check_recipe(self) -> None:
-        """Raise :class:`CydasError` for two augmentations that take each other's place, and for half a momentum."""
-        if self.use_aa and self.rand_augment is not None:
-            raise CydasError("--use_aa --rand_augment: either takes the place of the other; leave out one of the two")
-        if self.nesterov and not self.momentum:
-            raise CydasError("--nesterov is a kind of momentum: give --momentum above 0, or leave it out")

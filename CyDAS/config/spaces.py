@@ -99,7 +99,7 @@ class ChainRetrainFlags:
 
 
 #: What each space declares; an extension may add spaces.
-FLAGS = {
+FLAGS: dict[str, tuple[type, ...]] = {
     "darts": (DartsFlags, DartsSearchFlags, DartsRetrainFlags),
     "nats": (NatsFlags, NatsSearchFlags),
     "chain": (ChainFlags, ChainSearchFlags, ChainRetrainFlags),

@@ -103,7 +103,7 @@ def check_outputs(weights: dict[str, Any], n_classes: int, where: str, path: Pat
     ``weights``: a network's state dict, its keys with any prefix.
     """
     for key, value in weights.items():
-        outputs = getattr(value, "shape", ())
+        outputs: Sequence[int] = getattr(value, "shape", ())
         is_last = f".{key}".endswith((".fc.bias", ".classifier.bias")) and "aux_head." not in key
         if is_last and len(outputs) == 1 and outputs[0] != n_classes:
             raise CydasError(

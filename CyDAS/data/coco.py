@@ -5,7 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from PIL import Image
 
@@ -82,9 +82,8 @@ class Annotations:
         """
         used = {self.classes[thing.label] for scene in self.scenes for thing in scene.objects}
         number = places(sorted(used), trained, f"annotations {self.path}")
-        label = [number.get(name) for name in self.classes]
         for index, scene in enumerate(self.scenes):
-            objects = tuple(thing._replace(label=label[thing.label]) for thing in scene.objects)
+            objects = tuple(thing._replace(label=number[self.classes[thing.label]]) for thing in scene.objects)
             self.scenes[index] = scene._replace(objects=objects)
         self.classes = list(trained)
 
@@ -125,7 +124,7 @@ class Annotations:
 
     def _size(self, image: dict[str, Any]) -> tuple[int, int]:
         """Height and width; where the file does not say them, the image's own."""
-        size = image.get("height"), image.get("width")
+        size: tuple[Any, Any] = image.get("height"), image.get("width")
         if size == (None, None):
             return image_size(self._file(image))
         if not all(type(pixels) is int and pixels > 0 for pixels in size):
@@ -135,10 +134,11 @@ class Annotations:
     def _add(self, entry: dict[str, Any], objects: dict[int, list[Object]], sizes: dict[int, tuple[int, int]]) -> None:
         """Put an annotation to its image's objects, unless its box holds nothing of it."""
         what, category = f"annotation {entry.get('id')!r}", entry.get("category_id")
+        image: Any = entry.get("image_id")
         try:
-            own = objects[entry.get("image_id")]
+            own = objects[image]
         except (KeyError, TypeError):
-            raise self._error(f"{what} is of image {entry.get('image_id')!r}, which is not among the images") from None
+            raise self._error(f"{what} is of image {image!r}, which is not among the images") from None
         if type(category) is not int or category not in self._numbers:
             raise self._error(
                 f"{what} of image {entry['image_id']} is of category {category!r}, which is not among the categories"
@@ -165,7 +165,7 @@ class Annotations:
         return float(area) if is_number(area) and area > 0 else float(of_box)
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     return type(value) in (int, float) and math.isfinite(value) and abs(value) < 1e9
 
 

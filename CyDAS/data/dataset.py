@@ -2,12 +2,11 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from CyDAS.config import CommonConfig
 from CyDAS.data.classes import digest, has_record
 from CyDAS.data.contents import describe_classes
 from CyDAS.data.halves import halves
@@ -122,7 +121,14 @@ class LabelledImages(DataSet):
         """
 
 
-def loader_options(config: CommonConfig, process: Process, **more: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+class LoaderFlags(Protocol):
+    """The flags that every loader goes by."""
+
+    seed: int
+    batch_size: int
+
+
+def loader_options(config: LoaderFlags, process: Process, **more: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Options of training and of test loaders; a training batch is what a process sees in one update."""
     both = {"process": process, "seed": config.seed, **more}
     update = config.batch_size * some_of(config, "accum_steps").get("accum_steps", 1)

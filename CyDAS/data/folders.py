@@ -47,7 +47,8 @@ class FolderImages(ImageFiles):
         self._check_level()
 
     def keep(self, indices: Sequence[int]) -> None:
-        self.paths, self.targets = ([values[index] for index in indices] for values in (self.paths, self.targets))
+        self.paths = [self.paths[index] for index in indices]
+        self.targets = [self.targets[index] for index in indices]
 
     @property
     def samples(self) -> list[tuple[str, int]]:

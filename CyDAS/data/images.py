@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 from torch import Tensor
 
 from CyDAS.data.deep import Depth, depth_of, read_deep
@@ -62,8 +63,8 @@ def decode(content: bytes, name: str) -> Picture:
         image = open_bytes(content, heard)
         depth = depth_of(image, content)
         if depth.kind == "8-bit":
-            image = image.convert("LA") if image.mode == "La" else image  # Pillow goes to RGB by way of LA only
-            return Picture(name, image.convert("RGB"), depth)
+            straight = image.convert("LA") if image.mode == "La" else image  # Pillow goes to RGB by way of LA only
+            return Picture(name, straight.convert("RGB"), depth)
         numbers = torch.from_numpy(read_deep(image, content).astype(np.float32))
         if not numbers.isfinite().all():
             raise ValueError("it has pixels that are no finite numbers")
@@ -114,7 +115,7 @@ def hearing() -> Iterator[list[warnings.WarningMessage]]:
         yield heard
 
 
-def open_bytes(content: bytes, heard: list[warnings.WarningMessage]) -> Image.Image:
+def open_bytes(content: bytes, heard: list[warnings.WarningMessage]) -> ImageFile:
     """The image of bytes, its pixels not read yet. ``heard``: the warnings so far. Raises anything: see
     :func:`blaming`.
     """

@@ -173,13 +173,16 @@ class FileBatches(Batches):
         size = self.batch_size
         self._sampler.batches = [entries[n * size : (n + 1) * size] for n in range(start, steps or len(self))]
         for batch in self._agreed_batches() if self.train else self._own_batches():
-            yield tuple(on_device(entries, self.process.device) for entries in batch)
+            images, targets = (on_device(entries, self.process.device) for entries in batch)
+            yield images, targets
 
-    def _agreed_batches(self) -> Iterator[Batch]:
+    def _agreed_batches(self) -> Iterator[list[Any]]:
         """Training's: before every one the processes, which take equally many, hear of each other's damaged images."""
         batches = read(self._loader)
         for _ in self._sampler.batches:
-            damaged, batch, problem = [], (), None
+            damaged: list[str] = []
+            batch: list[Any] = []
+            problem = None
             try:
                 damaged, *batch = next(batches)
             except CydasError as error:
@@ -189,7 +192,7 @@ class FileBatches(Batches):
             self._agree(damaged, problem)
             yield batch
 
-    def _own_batches(self) -> Iterator[Batch]:
+    def _own_batches(self) -> Iterator[list[Any]]:
         """A test's: the processes may have unequal numbers of them, and hear of each other after the last."""
         all_damaged, problem = [], None
         try:

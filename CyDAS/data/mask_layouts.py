@@ -74,7 +74,7 @@ def _cityscapes(config: SegmentConfig) -> Layout:
         ids = Ids(names, list(CITYSCAPES), void, "Cityscapes")
     else:
         ids = Ids(names, range(len(names)), [VOID], "Cityscapes (trainIds)")
-    return Layout(*parts, ids, [f"masks are Cityscapes' {'ids' if True in raw else 'trainIds'}"])
+    return Layout(parts[0], parts[1], ids, [f"masks are Cityscapes' {'ids' if True in raw else 'trainIds'}"])
 
 
 def _ade20k(config: SegmentConfig) -> Layout:
@@ -85,7 +85,7 @@ def _ade20k(config: SegmentConfig) -> Layout:
         parts.append(_pairs(config.data_dir / "images" / part, config.data_dir / "annotations" / part, images, names))
     ids = range(1, ADE20K_CLASSES + 1)
     names = _ade20k_names(config.data_dir / "objectInfo150.txt") or [f"class {number}" for number in ids]
-    return Layout(*parts, Ids(names, ids, [0], "ADE20K"), [])
+    return Layout(parts[0], parts[1], Ids(names, ids, [0], "ADE20K"), [])
 
 
 def _ade20k_names(path: Path) -> list[str] | None:
@@ -124,7 +124,7 @@ def _folders(config: SegmentConfig) -> Layout:
             f"there is no class list {path}: write one, with a line for every class, ID NAME, as the masks have them, "
             "or name it with --classes; ids that count nowhere: --void_ids"
         )
-    return Layout(*parts, read_classes(path, void), notes)
+    return Layout(parts[0], parts[1], read_classes(path, void), notes)
 
 
 def _find_part(root: Path, names: Sequence[str]) -> tuple[Path, Path] | None:

@@ -114,7 +114,8 @@ class TestSteps:
         with blaming(picture.name):
             image, mask = to_sample(self.to_unit(picture), classes)
             if self.long_side:
-                image, mask = resize_both((image, mask), sides(*mask.shape, self.long_side / max(mask.shape)))
+                height, width = mask.shape
+                image, mask = resize_both((image, mask), sides(height, width, self.long_side / max(height, width)))
             return image, mask
 
     def __call__(self, pair: tuple[Picture, np.ndarray]) -> tuple[Tensor, Tensor]:
@@ -132,9 +133,9 @@ class Padded:
 
     def __call__(self, whole: list[tuple[tuple[Tensor, Tensor], None]]) -> tuple[Tensor, Tensor]:
         samples = [sample for sample, _ in whole]
-        size = tuple(self.side(max(mask.shape[axis] for _, mask in samples)) for axis in (0, 1))
-        images = torch.stack([pad_to(image, size, 0.0) for image, _ in samples])
-        return images, torch.stack([pad_to(mask, size, VOID) for _, mask in samples])
+        height, width = (self.side(max(mask.shape[axis] for _, mask in samples)) for axis in (0, 1))
+        images = torch.stack([pad_to(image, (height, width), 0.0) for image, _ in samples])
+        return images, torch.stack([pad_to(mask, (height, width), VOID) for _, mask in samples])
 
     def side(self, length: int) -> int:
         """What a side of ``length`` pixels is padded to."""

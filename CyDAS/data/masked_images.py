@@ -1,6 +1,7 @@
 """Images with their masks, one by one: read, checked against each other, and looked through before a training."""
 
 from collections.abc import Sequence
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -32,12 +33,15 @@ class MaskedImages(Dataset):
     def __len__(self) -> int:
         return len(self.pairs)
 
+    def open(self, index: int) -> BinaryIO:
+        return open(self.pairs[index].image, "rb")
+
     def __getitem__(self, index: int) -> tuple[tuple[Picture, np.ndarray], None]:
         pair = self.pairs[index]
         picture = decode(read_bytes(pair.image), pair.image)
-        is_tensor = isinstance(picture.pixels, Tensor)
-        size = tuple(picture.pixels.shape[1:]) if is_tensor else picture.pixels.size[::-1]
-        return (picture, self._classes(pair, size)), None
+        pixels = picture.pixels
+        height, width = pixels.shape[1:] if isinstance(pixels, Tensor) else pixels.size[::-1]
+        return (picture, self._classes(pair, (height, width))), None
 
     def _classes(self, pair: Pair, size: tuple[int, int] | None) -> np.ndarray:
         """``size``: the image's, if it is known."""

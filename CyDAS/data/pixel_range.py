@@ -56,6 +56,7 @@ class DeepFile(NamedTuple):
     def extremes(self) -> Range:
         """Its smallest and its largest number. Raises :class:`CydasError` where it is damaged."""
         pixels = decode(self.content, self.name).pixels
+        assert isinstance(pixels, Tensor)  # as those of more than 8 bits are
         return float(pixels.min()), float(pixels.max())
 
 

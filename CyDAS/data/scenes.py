@@ -16,6 +16,7 @@ from CyDAS.data.loaders import BadImages, Batches, FileBatches
 from CyDAS.data.pixel_range import ToUnit, check_test_range, choose_range
 from CyDAS.utils.distributed import Process, alike
 from CyDAS.utils.errors import CydasError
+from CyDAS.utils.present import present
 
 
 class Scenes(Dataset):
@@ -71,8 +72,8 @@ class ImagesWithBoxes(DataSet):
             if not any(len(learnable(scene)[0]) for scene in self._train.scenes):
                 raise CydasError(f"annotations {self._train.path} have no box from which something can be learned")
         else:
-            known = recorded or {"classes": self._test.classes, "category_ids": self._test.category_ids}
-            self.classes, self.category_ids = known["classes"], known["category_ids"]
+            said = recorded or {"classes": self._test.classes, "category_ids": self._test.category_ids}
+            self.classes, self.category_ids = said["classes"], said["category_ids"]
         self._test.adopt(self.classes)
         training = Scenes(self._train) if self._train else None
         self.pixel_range, self.notes = choose_range(config.pixel_range, recorded.get("pixel_range"), training)
@@ -83,7 +84,7 @@ class ImagesWithBoxes(DataSet):
 
     @property
     def train_size(self) -> int:
-        return len(self._train.scenes)
+        return len(present(self._train).scenes)
 
     @property
     def test_scenes(self) -> list[Scene]:
@@ -91,7 +92,7 @@ class ImagesWithBoxes(DataSet):
 
     def train_batches(self, indices: Sequence[int], *, stream: int = 0) -> Batches:
         prepare = PrepareScene(ToUnit(self.pixel_range), self._sides, self._flip)
-        return SceneBatches(Scenes(self._train), indices, prepare, **self._train_options, stream=stream)
+        return SceneBatches(Scenes(present(self._train)), indices, prepare, **self._train_options, stream=stream)
 
     def test_batches(self) -> Batches:
         scenes = Scenes(self._test)
@@ -134,7 +135,7 @@ class ImagesWithBoxes(DataSet):
         return str(self._part(part).path)
 
     def _part(self, part: str) -> Annotations:
-        return self._train if part == "train" else self._test
+        return present(self._train) if part == "train" else self._test
 
     def _images_of_classes(self, scenes: Sequence[Scene]) -> list[int]:
         """In how many images each class is seen."""

@@ -16,6 +16,7 @@ from CyDAS.data.masks import VOID
 from CyDAS.data.pixel_range import ToUnit, check_test_range, choose_range
 from CyDAS.utils.distributed import Process, alike, gather
 from CyDAS.utils.errors import CydasError
+from CyDAS.utils.present import present
 from CyDAS.utils.texts import few
 
 
@@ -38,7 +39,7 @@ class SegmentationData(DataSet):
         tested = layout.train if config.test_part == "train" else layout.test
         parts = {"train": layout.train if with_training else [], "test": tested}
         self.parts = {part: MaskedImages(str(config.data_dir), pairs, self.ids) for part, pairs in parts.items()}
-        self.image_size = max(config.crop_size)
+        self.image_size = max(present(config.crop_size))
         self._config, self._pad = config, pad
         training = self.parts["train"] if with_training else None
         self.pixel_range, notes = choose_range(config.pixel_range, recorded.get("pixel_range"), training)
@@ -57,9 +58,8 @@ class SegmentationData(DataSet):
 
     def train_batches(self, indices: Sequence[int], *, cutout_length: int = 0, stream: int = 0) -> Batches:
         config = self._config
-        steps = TrainSteps(
-            ToUnit(self.pixel_range), tuple(config.crop_size), config.short_sides, config.long_side, config.flip
-        )
+        height, width = present(config.crop_size)
+        steps = TrainSteps(ToUnit(self.pixel_range), (height, width), config.short_sides, config.long_side, config.flip)
         return FileBatches(self.parts["train"], indices, steps, **self._train_options, stream=stream)
 
     def test_batches(self) -> Batches:
@@ -86,9 +86,7 @@ class SegmentationData(DataSet):
         for part in parts:
             images = self.parts[part]
             lines.append(f"{self.place(part)}: {len(images)} {part} images with masks, {self.n_classes} classes")
-            lines.append(
-                describe_sizes(len(images), lambda index, images=images: open(images.pairs[index].image, "rb"))
-            )
+            lines.append(describe_sizes(len(images), images.open))
             lines += describe_pixels(part, images)
         return [*lines, *self.notes]
 
@@ -126,6 +124,6 @@ def load_segmentation(
         raise CydasError(f"the processes find different images in {config.data_dir} of each of them")
     for images in data.parts.values() if config.check_masks else ():
         images.counts = count_all(images, config.workers, process)
-    if config.check_masks and with_training and not data.parts["train"].counts[:, : data.n_classes].any():
+    if config.check_masks and with_training and not present(data.parts["train"].counts)[:, : data.n_classes].any():
         raise CydasError(f"{config.data_dir}: all pixels of the training masks are void: nothing can be learned")
     return data

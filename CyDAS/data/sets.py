@@ -27,6 +27,7 @@ from CyDAS.data.pixel_range import ToUnit, check_test_range, choose_range
 from CyDAS.utils.distributed import Process, alike
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.normalisation import CIFAR_MEAN, CIFAR_STD, IMAGENET_MEAN, IMAGENET_STD
+from CyDAS.utils.present import present
 
 
 class ImagesInMemory(LabelledImages):
@@ -114,11 +115,11 @@ class ImagesInFolders(LabelledImages):
         if cutout_length:
             raise CydasError("--cutout_length belongs to the in-memory data sets: give --cutout_length 0 for folders")
         prepare = Prepare(ToUnit(self.pixel_range), training_steps(self._options, self.image_size))
-        return FileBatches(self._train, indices, prepare, **self._train_options, stream=stream)
+        return FileBatches(present(self._train), indices, prepare, **self._train_options, stream=stream)
 
     def judging_batches(self, indices: Sequence[int]) -> Batches:
         prepare = Prepare(ToUnit(self.pixel_range), test_steps(self._options, self.image_size))
-        return FileBatches(self._train, indices, prepare, **self._test_options)
+        return FileBatches(present(self._train), indices, prepare, **self._test_options)
 
     def test_batches(self) -> Batches:
         self.notes = list(dict.fromkeys([*self.notes, *check_test_range(self._test, self.pixel_range)]))
@@ -145,7 +146,7 @@ class ImagesInFolders(LabelledImages):
         self.classes, self.test_labels = self._test.classes, torch.tensor(self._test.targets)
 
     def _files(self, part: str) -> ImageFiles:
-        return self._train if part == "train" else self._test
+        return present(self._train) if part == "train" else self._test
 
 
 def resize(images: Tensor, size: int) -> Tensor:
@@ -177,7 +178,7 @@ def load_cifar(config: CommonConfig, process: Process) -> LabelledImages:
     """CIFAR-10 or CIFAR-100 from ``data_dir``, downloaded there where it is missing."""
     kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[config.dataset]
 
-    def part(train: bool) -> tuple[Tensor, Tensor, list[str]]:
+    def part(train: bool) -> tuple[Part, list[str]]:
         root = str(config.data_dir)
         try:
             data = kind(root, train=train, download=False)
@@ -185,14 +186,15 @@ def load_cifar(config: CommonConfig, process: Process) -> LabelledImages:
             data = _download(kind, config.data_dir, train)
         except OSError as error:
             raise CydasError(f"cannot read {config.dataset} in {root}: {error}") from None
-        return torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(data.targets), data.classes
+        images = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
+        return (images, torch.tensor(data.targets)), data.classes
 
-    (*train, classes), (*test, _) = part(True), part(False)
+    (train, classes), (test, _) = part(True), part(False)
     size = config.image_size or IN_MEMORY[config.dataset]
     return ImagesInMemory(config, process, train, test, classes, size, CIFAR_MEAN, CIFAR_STD, flip=True)
 
 
-def _download(kind: type, folder: Path, train: bool):
+def _download(kind: type[datasets.CIFAR10], folder: Path, train: bool) -> datasets.CIFAR10:
     """One process of this machine at a time: the others wait, and then find the files."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, NamedTuple
 from CyDAS.data.contents import IMAGE_EXTENSIONS, NotRead, extension, is_hidden
 from CyDAS.data.files import ImageFiles
 from CyDAS.utils.errors import CydasError
+from CyDAS.utils.present import present
 
 #: No class number has more digits.
 LABEL_BYTES = 20
@@ -54,7 +55,8 @@ class ShardedImages(ImageFiles):
         return [f"{sample.shard.name}/{sample.key} {sample.size}" for sample in self.samples]
 
     def _shards(self, folder: Path) -> list[Path]:
-        shards, targets = [], {}
+        shards: list[Path] = []
+        targets: dict[str, Path] = {}
         for path in sorted(folder.iterdir()):
             if is_hidden(path.name):
                 self.not_read.add("hidden or of the system", path.name)
@@ -99,7 +101,7 @@ def _samples(shard: Path, not_read: NotRead) -> Iterator[Sample]:
                 if kind == "image":
                     images[key] = member
                 else:
-                    labels[key] = _label(archive.extractfile(member).read(LABEL_BYTES))
+                    labels[key] = _label(present(archive.extractfile(member)).read(LABEL_BYTES))
             with open(shard, "rb") as file:  # tarfile takes a cut or damaged header for the end
                 file.seek(archive.offset)
                 if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):

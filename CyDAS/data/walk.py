@@ -42,7 +42,8 @@ class Walk:
     def images(self, name: str) -> list[str]:
         """Paths of a class's images: folders, and the files in each, in the order of their names."""
         top = os.path.join(self._root, name)
-        waiting, found = [(top, os.path.islink(top))], {}
+        waiting = [(top, os.path.islink(top))]
+        found: dict[str, list[str]] = {}
         while waiting:
             folder, by_link = waiting.pop()
             try:

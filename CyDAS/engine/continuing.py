@@ -37,13 +37,13 @@ def check_training(
     all of it), with these flags and on ``data``, a record.
     """
     with refusing(f"checkpoint {path} is not one to resume a training from"):
-        if architecture is not None:
+        if isinstance(config, RetrainConfig):
             check_genotype(content, architecture, config, path)
         check_continuation(content["config"], config, path, "epochs", "lr_epochs")
         check_same_data(content, data, path, ("train", "test"))
         if config.epochs < content["config"]["epochs"]:
             raise RuledOut(f"checkpoint {path} is of {content['config']['epochs']} epochs: --epochs may only grow")
-        plain = PLAIN_KEY if architecture is None else SPACES[config.space].weights_name
+        plain = SPACES[config.space].weights_name if isinstance(config, RetrainConfig) else PLAIN_KEY
         kept = {name: content[name] for name in (plain, "optimizer", *[AVERAGED_KEY] * (config.ema_decay > 0))}
         for name in ("buffers", *["average_buffers"] * (config.ema_decay > 0)):
             kept[name] = [state[name] for state in content["processes"]]

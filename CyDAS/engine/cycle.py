@@ -18,7 +18,7 @@ from CyDAS.data.loaders import Batch, Batches
 from CyDAS.engine.graphs import CudaRecorder, Update, UpdateGraphs
 from CyDAS.engine.optim import Figures, Precision, SearchOptimisers, cosine
 from CyDAS.engine.stability import keep_moments
-from CyDAS.engine.updates import SearchUpdates, Space
+from CyDAS.engine.updates import SearchUpdates
 from CyDAS.models.alpha_mean import AlphaMean
 from CyDAS.models.joint import JointNetwork
 from CyDAS.models.weight_pool import WeightPool
@@ -26,6 +26,7 @@ from CyDAS.runs.checkpoint import buffers_of, set_buffers
 from CyDAS.runs.logs import RunLog
 from CyDAS.runs.meters import Averages
 from CyDAS.runs.weights import check_finite
+from CyDAS.spaces.base import SearchSpace
 from CyDAS.utils.distributed import copy_from_main, is_distributed, is_same_everywhere, place
 from CyDAS.utils.errors import CydasError
 
@@ -61,7 +62,7 @@ class CyclicSearch(SearchUpdates):
     round consists of phases of one epoch each.
     """
 
-    def __init__(self, space: Space, joint: JointNetwork, config: SearchConfig, precision: Precision):
+    def __init__(self, space: SearchSpace, joint: JointNetwork, config: SearchConfig, precision: Precision):
         super().__init__(space, joint, config, precision)
         self.pool = WeightPool()
         self.architecture: Any = None

@@ -1,6 +1,6 @@
 """Testing a network on all images of a part of the data."""
 
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -10,11 +10,13 @@ from CyDAS.data.loaders import Batches
 from CyDAS.engine.optim import Precision
 from CyDAS.models.fuse import fold_batch_norms
 from CyDAS.models.native.tensors import is_native
-from CyDAS.tasks import Task
+from CyDAS.tasks import Result, Task
+
+Measured = TypeVar("Measured", bound=Result)
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, task: Task, batches: Batches, precision: Precision) -> Any:
+def evaluate(network: nn.Module, task: Task[Measured], batches: Batches, precision: Precision) -> Measured:
     """What the task measures on all images of ``batches``, over all processes: its ``result``.
 
     Raises :class:`CydasError`, in all of them, where nothing can be measured.

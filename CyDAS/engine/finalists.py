@@ -94,7 +94,8 @@ def drawn(search: CyclicSearch) -> list[tuple[Any, int]]:
     config = search.config
     generator = seeded_generator(config.seed, DRAWING)
     first = search.preferred()
-    found, counts = {str(search.space.to_strings(first)): first}, Counter()
+    found = {str(search.space.to_strings(first)): first}
+    counts: Counter[str] = Counter()
     for _ in range(DRAWS * config.finalists):
         if len(found) == config.finalists:
             break

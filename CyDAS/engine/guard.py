@@ -47,13 +47,13 @@ class StepGuard:
 
         ``scaler``: the update's. Raises :class:`CydasError` after too many left out in a row.
         """
-        scaled = scaler is not None and scaler.is_enabled()
-        if not (self.skips or scaled):
+        scaling = scaler if scaler is not None and scaler.is_enabled() else None
+        if not (self.skips or scaling):
             return take()
-        scale = scaler.get_scale() if scaled else math.inf
+        scale = scaling.get_scale() if scaling else math.inf
         before = [buffer.clone() for buffer in network.buffers()] if self.skips else []
         figures = take()
-        overflowed = scaled and scaler.get_scale() < scale  # alike in all processes, as the gradient is
+        overflowed = scaling is not None and scaling.get_scale() < scale  # alike in all processes, as the gradient is
         if not overflowed and not (self.skips and _is_bad(figures)):
             self._in_a_row = 0
             return figures
@@ -63,7 +63,7 @@ class StepGuard:
                     buffer.copy_(value)
         self.skipped += 1
         self._in_a_row += 1
-        self._judge(figures, scaler if overflowed else None)
+        self._judge(figures, scaling if overflowed else None)
         return None if self.skips else figures
 
     def _judge(self, figures: dict[str, Tensor], scaler: torch.amp.GradScaler | None) -> None:

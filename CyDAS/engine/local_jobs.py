@@ -28,8 +28,9 @@ def run_all(commands: dict[str, list[str]], jobs: int, threads: int, gpus: Seque
     """
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}  # read where PyTorch is imported
     output = subprocess.DEVNULL if jobs > 1 else None
-    waiting, running, codes = dict(commands), {}, {}
-    places = {}  #: of those that run: which of the jobs they are
+    waiting, codes = dict(commands), dict[str, int]()
+    running: dict[str, subprocess.Popen] = {}
+    places: dict[str, int] = {}  #: of those that run: which of the jobs they are
     with stopping("the runs have saved and ended; to go on: the same command with --resume"):
         try:
             while waiting or running:

@@ -107,7 +107,7 @@ def run_many(program: Path, variants: Sequence[tuple[Any, set[str]]]) -> None:
         jobs = min(whole.jobs, len(waiting))
         share = max(1, torch.get_num_threads() // jobs)
         commands = {member.name: member.command(program, member.config.threads or share) for member in waiting}
-        codes = run_all(commands, jobs, whole.threads or share, visible_gpus() if whole.device != "cpu" else [])
+        codes |= run_all(commands, jobs, whole.threads or share, visible_gpus() if whole.device != "cpu" else [])
     failed = {member.name: why for member in members if (why := _why(codes.get(member.name, 0), member.folder))}
     sum_up(members, failed, summary)
     if failed:

@@ -14,6 +14,7 @@ from CyDAS.data.batch import images_in, split
 from CyDAS.models.joint import JointNetwork
 from CyDAS.utils.distributed import all_sum, average_gradients
 from CyDAS.utils.flags import some_of
+from CyDAS.utils.present import present
 
 #: Named scalars of a step, for the log.
 Figures = dict[str, Tensor]
@@ -34,7 +35,10 @@ class Precision:
         return torch.autocast(self.device.type, self.dtype, enabled=self.enabled)
 
 
-def learn(loss_of: LossOf, batch: Any, parts: int, *update_arguments, **update_options) -> tuple[Figures, Tensor]:
+def learn(
+    loss_of: LossOf, batch: Any, parts: int, optimisers: Sequence[Optimizer], max_norm: float,
+    scaler: torch.amp.GradScaler, apart: bool = False, skip_bad: bool = False,
+) -> tuple[Figures, Tensor]:  # fmt: skip
     """One :func:`update` by a batch that goes through the network in ``parts`` of at least two images, one by one.
 
     A part's share in loss and figures is that of its images. Returns the figures and the gradient's norm.
@@ -51,7 +55,7 @@ def learn(loss_of: LossOf, batch: Any, parts: int, *update_arguments, **update_o
                 totals[name] = totals.get(name, 0.0) + share * value.detach()
             yield share * loss
 
-    norm = update(losses(), *update_arguments, images=images, **update_options)
+    norm = update(losses(), optimisers, max_norm, scaler, apart, skip_bad, images)
     return totals, norm
 
 
@@ -75,7 +79,7 @@ def update(
     """
     groups = [[p for group in optimiser.param_groups for p in group["params"]] for optimiser in optimisers]
     parameters = [p for group in groups for p in group]
-    total = 0.0
+    total: Tensor | None = None
     for parameter in parameters:
         parameter.grad = None
     for loss in losses:
@@ -83,7 +87,7 @@ def update(
         for parameter, gradient in zip(parameters, gradients, strict=True):
             if gradient is not None:
                 parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
-        total = total + loss.detach()
+        total = loss.detach() if total is None else total + loss.detach()
     average_gradients(parameters, images)
     if scaler.is_enabled():
         _share_overflow(groups)
@@ -92,7 +96,7 @@ def update(
     norms = [clip_grad_norm_(group, max_norm) for group in (groups if apart else [parameters])]
     bad = False
     if skip_bad:
-        finite = torch.isfinite(torch.stack([*norms, total])).all()
+        finite = torch.isfinite(torch.stack([*norms, present(total)])).all()
         bad = float(all_sum((~finite).double())) > 0
     for optimiser in optimisers:
         if not bad:
@@ -187,7 +191,7 @@ class SearchOptimisers:
             state["step"] = state["step"].to(parameter.device if capturable else "cpu")
 
 
-def scale_learning_rates(config: TrainingConfig, processes: int) -> list[str]:
+def scale_learning_rates(config: TrainingConfig | SegmentConfig | DetectConfig, processes: int) -> list[str]:
     """With ``--scale_lr``, multiply SGD's learning rates by the global batch over ``--reference_batch``.
 
     Linear scaling (Goyal et al. 2017); the architecture parameters' Adam keeps its rate. Returns lines for the log.
@@ -196,7 +200,7 @@ def scale_learning_rates(config: TrainingConfig, processes: int) -> list[str]:
     if not config.scale_lr:
         differs = meant is not None and batch != meant
         return [f"the learning rates are meant for {meant} images an update, here are {batch}: --scale_lr"] * differs
-    lines, factor = [], batch / meant
+    lines, factor = [], batch / present(meant)
     for name, rate in some_of(config, "w_lr", "w_lr_min", "nasnet_lr", "lr").items():
         setattr(config, name, rate * factor)
         lines.append(f"--{name} {rate * factor:g}: {rate:g} times {factor:g}, the global batch over --reference_batch")

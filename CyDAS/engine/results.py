@@ -6,12 +6,13 @@ from typing import Any
 from CyDAS.engine.cycle import CyclicSearch
 from CyDAS.engine.finalists import Judged
 from CyDAS.engine.training import Training
-from CyDAS.engine.updates import Space
 from CyDAS.reports.report import report_at_end
 from CyDAS.reports.runs import RESULT
 from CyDAS.runs.checkpoint import process_states
 from CyDAS.runs.opening import Run
+from CyDAS.spaces.base import SearchSpace
 from CyDAS.utils.files import read_json, write_json
+from CyDAS.utils.present import present
 
 #: Where a search goes on from, in its folder.
 CHECKPOINT = "search_resume.pth.tar"
@@ -88,7 +89,7 @@ def finish_search(search: CyclicSearch, architecture: Any, run: Run) -> None:
     _report(run)
 
 
-def look_up(space: Space, architecture: Any, folder: Path) -> dict[str, Any]:
+def look_up(space: SearchSpace, architecture: Any, folder: Path) -> dict[str, Any]:
     """How accurate a benchmark of the space, where there is one, says that the found cell is, and each round's was."""
     known = space.known(architecture)
     if not known:
@@ -97,7 +98,8 @@ def look_up(space: Space, architecture: Any, folder: Path) -> dict[str, Any]:
     for file in sorted((folder / "alphas").glob("round_*.json")):
         entry = read_json(file, "round")
         of_round = space.known(space.parse(entry["genotype"], None, f"round {file}"))
-        trajectory.append({"round": entry["round"], "genotype": entry["genotype"], "benchmark": of_round.as_dict()})
+        benchmark = present(of_round).as_dict()
+        trajectory.append({"round": entry["round"], "genotype": entry["genotype"], "benchmark": benchmark})
     return {"benchmark": known.as_dict(), "trajectory": trajectory}
 
 

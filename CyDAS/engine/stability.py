@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_map_only
 
 from CyDAS.data.loaders import seeded_generator
 from CyDAS.models.alpha_mean import choices
+from CyDAS.models.joint import Alphas
 
 #: What mutations and sampled mixtures depend on beside the search's seed and its step.
 STREAM, SAMPLING = 9, 11
@@ -60,13 +61,13 @@ def add_noise(architecture: nn.Module, scale: float, generator: torch.Generator,
     sizes = [len(alpha) for alpha in alphas]
     noisy = torch.randperm(sum(sizes), generator=generator) < rows if rows else torch.ones(sum(sizes))
     for alpha, mask in zip(alphas, noisy.split(sizes), strict=True):
-        alpha += (scale * gumbel(alpha.shape, generator) * mask.unsqueeze(1)).to(alpha)
+        alpha.add_((scale * gumbel(alpha.shape, generator) * mask.unsqueeze(1)).to(alpha))
 
 
 class _Mixtures(nn.Module):
     """Calls ``mixtures`` of architecture parameters, so that others can be put in their place."""
 
-    def __init__(self, architecture: nn.Module):
+    def __init__(self, architecture: Alphas):
         super().__init__()
         self.architecture = architecture
 
@@ -74,7 +75,7 @@ class _Mixtures(nn.Module):
         return self.architecture.mixtures()
 
 
-def sample_mixtures(architecture: nn.Module, *key: int) -> Any:
+def sample_mixtures(architecture: Alphas, *key: int) -> Any:
     """``mixtures()`` with a sample of Dirichlet(elu(alpha) + 1) in the place of each row's softmax (DrNAS, 2021).
 
     It is differentiable by alpha. ``key``: what the draw depends on, alike in all processes.

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +22,10 @@ from CyDAS.runs.keeper import Keeper
 from CyDAS.runs.logs import RunLog
 from CyDAS.runs.meters import Averages
 from CyDAS.runs.weights import PLAIN_KEY
-from CyDAS.tasks import Task
+from CyDAS.tasks import Result, Task
 from CyDAS.utils.distributed import Process, copy_from_main
+
+Measured = TypeVar("Measured", bound=Result)
 
 
 class Extent(NamedTuple):
@@ -53,13 +55,13 @@ class EpochState:
         self.whole.load_state_dict(state["whole"])
 
 
-class Training:
+class Training(Generic[Measured]):
     """A network in training: its optimiser, finished epochs and steps, last and best result."""
 
     def __init__(
         self,
         network: nn.Module,
-        task: Task,
+        task: Task[Measured],
         optimiser: Optimizer,
         schedule: Schedule,
         extent: Extent,
@@ -161,7 +163,7 @@ class Training:
         if stop:
             keeper.stop()
 
-    def test(self, batches: Batches) -> list[Any]:
+    def test(self, batches: Batches) -> list[Measured]:
         """The result of the plain weights and, where there are any, of the averaged ones."""
         results = []
         for network in self.weights.networks().values():
@@ -169,7 +171,7 @@ class Training:
             results.append(evaluate(network, self.task, batches, self.precision))
         return results
 
-    def finish_epoch(self, result: Any, plain: Any) -> None:
+    def finish_epoch(self, result: Measured, plain: Measured) -> None:
         self.epoch += 1
         self.state = EpochState(self.precision.device)
         self.last, self.last_plain = result, plain

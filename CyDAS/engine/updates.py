@@ -1,13 +1,12 @@
 """The single updates of a search: which network sees which half of the data, and which parameters move.
 
-This file knows no cell. A *space* (see ``CyDAS.spaces``) builds the two networks and turns the architecture parameters
-into an architecture.
+This file knows no cell. A *space* (see ``CyDAS/spaces/base.py``) builds the two networks and turns the architecture
+parameters into an architecture.
 """
 
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -27,39 +26,9 @@ from CyDAS.engine.stability import (
     sample_mixtures,
 )
 from CyDAS.models.joint import JointNetwork
+from CyDAS.spaces.base import SearchSpace
 from CyDAS.spaces.penalty import Progress
 from CyDAS.tasks.classification import classification_loss, top1
-
-
-class Known(Protocol):
-    """What a benchmark says of an architecture; as a string, in one line."""
-
-    arch: str
-    accuracies: dict[str, float]  #: percent
-
-    def as_dict(self) -> dict[str, Any]: ...
-
-
-class Space(Protocol):
-    """What the cycle needs of a search space. An architecture is opaque here."""
-
-    def discretise(self, joint: JointNetwork) -> Any: ...
-    def set_evaluation(self, joint: JointNetwork, architecture: Any) -> None: ...
-    def penalty(self, joint: JointNetwork, progress: Progress) -> Tensor: ...
-    def penalty_constants(self, progress: Progress) -> Hashable: ...
-    def after_alphas(self, joint: JointNetwork) -> None: ...
-    def figures(self, joint: JointNetwork, architecture: Any) -> dict[str, float]: ...
-    def costs(self, architecture: Any) -> dict[str, Any]: ...
-    def alpha_entropy(self, joint: JointNetwork) -> float: ...
-    def describe(self, architecture: Any) -> dict[str, int]: ...
-    def to_strings(self, architecture: Any) -> dict[str, str]: ...
-    def to_state(self, architecture: Any) -> dict[str, str]: ...
-    def brief(self, architecture: Any) -> str: ...
-    def known(self, architecture: Any) -> Known | None: ...
-    def draw(self, architecture: Any, folder: Path, name: str) -> list[Path]: ...
-    def parse(self, entries: Any, stages: int | None, source: str) -> Any: ...
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 class ValLosses(NamedTuple):
@@ -77,7 +46,7 @@ class ValLosses(NamedTuple):
 class SearchUpdates:
     """Both networks, their optimisers, and the updates that move them. A batch is x [N, C, H, W] and y [N]."""
 
-    def __init__(self, space: Space, joint: JointNetwork, config: SearchConfig, precision: Precision):
+    def __init__(self, space: SearchSpace, joint: JointNetwork, config: SearchConfig, precision: Precision):
         self.space = space
         self.joint = joint
         self.config = config

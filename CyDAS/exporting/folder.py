@@ -11,6 +11,7 @@ from CyDAS.exporting.hub import timm_name, write_hub_folder
 from CyDAS.exporting.subject import Subject
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.files import write_json
+from CyDAS.utils.present import present
 
 #: What each format is called in the folder, and the record of what was exported.
 NAMES = {"safetensors": "model.safetensors", "onnx": "model.onnx", "torch": "model.pt2", "hf": "hf"}
@@ -58,8 +59,8 @@ def _write(subject: Subject, formats: list[str], folder: Path) -> dict[str, floa
     program = traced(plain, subject) if {"onnx", "torch"} & set(formats) else None
     writers: dict[str, Callable[[Path], float | None]] = {
         "safetensors": lambda path: write_safetensors(subject, path),
-        "onnx": lambda path: write_onnx(program, plain, subject, path),
-        "torch": lambda path: write_torch(program, plain, subject, path),
+        "onnx": lambda path: write_onnx(present(program), plain, subject, path),
+        "torch": lambda path: write_torch(present(program), plain, subject, path),
         "hf": lambda path: write_hub_folder(subject, path),
     }
     differences = {name: writers[name](folder / NAMES[name]) for name in NAMES if name in formats}

@@ -16,6 +16,7 @@ from torch import Tensor
 from CyDAS.exporting.subject import Plain, Subject
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.files import write_atomically
+from CyDAS.utils.present import present
 
 #: The largest difference from PyTorch's own logits, in logits (of boxes: in longer sides of the image).
 TOLERANCE = 1e-4
@@ -115,9 +116,10 @@ def write_onnx(program: torch.export.ExportedProgram, plain: Plain, subject: Sub
     import onnxruntime
 
     with torch.no_grad(), _quiet(), _blaming("torch.onnx"):
-        model = torch.onnx.export(
+        exported = torch.onnx.export(
             program, dynamo=True, input_names=["images"], output_names=list(plain.outputs), verbose=False
-        ).model_proto
+        )
+        model = present(exported).model_proto
     _name_batch(model)
     onnx.helper.set_model_props(
         model, {"cydas": json.dumps(subject.facts | {"mean": subject.mean, "std": subject.std})}

@@ -45,7 +45,7 @@ def write_hub_folder(subject: Subject, folder: Path) -> float:
     model = timm.create_model(name, pretrained_cfg_overlay=settings, **arguments).eval()
     model.load_state_dict(subject.network.state_dict())
     labels = {"label_names": subject.classes} if subject.classes else {}
-    save_for_hf(model, folder, model_config=labels, model_args=arguments, safe_serialization=True)
+    save_for_hf(model, str(folder), model_config=labels, model_args=arguments, safe_serialization=True)
     weights = folder / "model.safetensors"
     content = weights.read_bytes()
     weights.unlink()

@@ -30,8 +30,9 @@ class Subject(NamedTuple):
 
     def plain(self) -> "Plain":
         """The network as other programs know networks."""
-        kind = {"classification": PlainClassifier, "detection": PlainDetector, "segmentation": PlainSegmenter}
-        return kind[self.task](self.network, self.image).eval()
+        kinds: dict[str, type[Plain]]
+        kinds = {"classification": PlainClassifier, "detection": PlainDetector, "segmentation": PlainSegmenter}
+        return kinds[self.task](self.network, self.image).eval()
 
 
 class Plain(nn.Module):
@@ -42,7 +43,7 @@ class Plain(nn.Module):
     def __init__(self, network: nn.Module, image: tuple[int, int, int]):
         super().__init__()
         self.network = network
-        self.scales = (1.0,)
+        self.scales: tuple[float, ...] = (1.0,)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         raise NotImplementedError
@@ -68,6 +69,8 @@ class PlainDetector(Plain):
     """
 
     outputs = ("boxes", "scores")
+    network: RetinaNet
+    anchors: Tensor
 
     def __init__(self, network: RetinaNet, image: tuple[int, int, int]):
         super().__init__(network, image)

@@ -3,6 +3,8 @@
 Each family has its own in its folder.
 """
 
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -15,6 +17,8 @@ class Classifier(nn.Module):
 
     head_parts = ("aux_head.",)
     global_pool = "avg"
+    fc: nn.Module
+    set_drop_path: Callable[[float], None]  #: of the network
 
     def adopt(self, in_chans: int, drop_rate: float, drop_path_rate: float) -> None:
         """Take over what timm asks for beside the network's shape.
@@ -22,6 +26,7 @@ class Classifier(nn.Module):
         ``drop_rate``: dropout before the last layer; ``drop_path_rate``: what ``set_drop_path`` takes.
         """
         self.in_chans, self.drop_rate = in_chans, drop_rate
+        assert isinstance(self.fc, nn.Linear)  # it has not been replaced yet
         self.num_classes = self.fc.out_features
         self.num_features = self.head_hidden_size = self.fc.in_features
         self.set_drop_path(drop_path_rate)

@@ -21,8 +21,8 @@ def fold_batch_norms(network: nn.Module) -> None:
     for module in list(network.modules()):
         if isinstance(module, nn.Sequential):
             _fold_sequence(module)
-        elif hasattr(module, "fold_batch_norm"):
-            module.fold_batch_norm()
+        elif (fold := getattr(module, "fold_batch_norm", None)) is not None:
+            fold()
 
 
 def _fold_sequence(layers: nn.Sequential) -> None:
@@ -34,13 +34,13 @@ def _fold_sequence(layers: nn.Sequential) -> None:
 @torch.no_grad()
 def fold_into(convolutions: Sequence[nn.Conv2d], norm: nn.BatchNorm2d) -> None:
     """Fold a batch norm over several convolutions' outputs side by side into them, in place: each takes its own."""
+    mean, variance = norm.running_mean, norm.running_var
+    assert mean is not None and variance is not None  # what eval mode goes by
     start = 0
     for conv in convolutions:
         own = slice(start, start + conv.out_channels)
         start += conv.out_channels
         affine = (None, None) if norm.weight is None else (norm.weight[own], norm.bias[own])
-        weight, bias = fuse_conv_bn_weights(
-            conv.weight, None, norm.running_mean[own], norm.running_var[own], norm.eps, *affine
-        )
+        weight, bias = fuse_conv_bn_weights(conv.weight, None, mean[own], variance[own], norm.eps, *affine)
         conv.weight = nn.Parameter(weight.detach(), requires_grad=False)
         conv.bias = nn.Parameter(bias.detach(), requires_grad=False)

@@ -66,6 +66,17 @@ class RetrainOutput(NamedTuple):
     auxiliary: Tensor | None  #: [N, classes] while training a network with an auxiliary head
 
 
+class RetrainedNetwork(nn.Module):
+    """A found network as it is retrained: ``[N, C, H, W]`` to :class:`RetrainOutput`."""
+
+    def count_parameters(self) -> int:
+        """Parameters of the network that is used in the end: without an auxiliary head."""
+        return sum(p.numel() for p in self.parameters())
+
+    def set_drop_path(self, p: float) -> None:
+        """Probability with which a path is dropped, per sample; of a network without drop path it changes nothing."""
+
+
 class AuxiliaryHead(nn.Module):
     """The auxiliary classifier of the retrained network: ``[N, C, S, S]`` to ``[N, classes]``.
 

@@ -1,12 +1,13 @@
 """Search and evaluation network around one stem and two distillation heads (paper section 3.3)."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from CyDAS.models import checkpointing
+from CyDAS.models.modules import Modules, Stages
 
 #: Flags of :class:`JointNetwork` that every space passes on.
 JOINT_OPTIONS = ("share_fc", "ensemble_param", "ensemble_sum", "fix_head", "grad_checkpointing")
@@ -24,7 +25,18 @@ class JointOutput(NamedTuple):
     evaluation: NetworkOutput | None
 
 
-class JointNetwork(nn.Module):
+class Alphas(nn.Module):
+    """The architecture parameters of a space."""
+
+    def mixtures(self) -> list[Any]:
+        """What the search network's cells mix their operations by, for each of its stages."""
+        raise NotImplementedError
+
+
+Own = TypeVar("Own", bound=Alphas)
+
+
+class JointNetwork(nn.Module, Generic[Own]):
     """Both networks of the cyclic search, of any space.
 
     A space gives the parts: a ``stem`` (image to state), ``search_stages`` (lists of cells; a cell takes a state and
@@ -38,9 +50,9 @@ class JointNetwork(nn.Module):
     def __init__(
         self,
         stem: nn.Module,
-        search_stages: nn.ModuleList,
-        architecture: nn.Module,
-        heads: dict[int, nn.Module],
+        search_stages: Stages,
+        architecture: Own,
+        heads: Mapping[int, nn.Module],
         make_classifier: Callable[[], nn.Module],
         *,
         share_fc: bool = False,
@@ -53,7 +65,7 @@ class JointNetwork(nn.Module):
         self.feature_extractor = stem
         self.super_layers = search_stages
         self.super_layers_arch = architecture
-        self.nas_layers = nn.ModuleList()
+        self.nas_layers: Stages = Modules()
         self.head_stages = tuple(heads)
         self.distill_aux_head1, self.distill_aux_head2 = (head.requires_grad_(not fix_head) for head in heads.values())
         self.fc_super = make_classifier()
@@ -63,7 +75,7 @@ class JointNetwork(nn.Module):
         self.ensemble_sum = ensemble_sum
         self.grad_checkpointing = grad_checkpointing
 
-    def set_evaluation(self, stages: nn.ModuleList) -> None:
+    def set_evaluation(self, stages: Stages) -> None:
         """Put in the cells of a new evaluation network, which must lie on this network's device (see ``place``)."""
         self.nas_layers = stages
 
@@ -73,7 +85,7 @@ class JointNetwork(nn.Module):
         Stem and, with ``share_fc``, the last layer belong to both networks; heads and ensemble_param move with the
         evaluation network only.
         """
-        modules = {
+        modules: dict[str, tuple[nn.Module, ...]] = {
             "search": (self.feature_extractor, self.super_layers, self.fc_super),
             "evaluation": (
                 self.feature_extractor,
@@ -83,8 +95,8 @@ class JointNetwork(nn.Module):
                 self.distill_aux_head2,
             ),
             "alphas": (self.super_layers_arch,),
-        }[role]
-        parameters = [p for module in modules for p in module.parameters()]
+        }
+        parameters = [p for module in modules[role] for p in module.parameters()]
         if role == "evaluation":
             parameters.append(self.ensemble_param)
         return [p for p in parameters if p.requires_grad]
@@ -97,13 +109,13 @@ class JointNetwork(nn.Module):
         ``mixtures``: of the search network's stages, in the place of those that the architecture parameters say.
         """
         state = self.feature_extractor(x)
-        outputs = [None, None]
+        searched = evaluated = None
         if search:
             mixtures = self.super_layers_arch.mixtures() if mixtures is None else mixtures
-            outputs[0] = self._network(state, self.super_layers, mixtures, self.fc_super, heads)
+            searched = self._network(state, self.super_layers, mixtures, self.fc_super, heads)
         if evaluation:
-            outputs[1] = self._network(state, self.nas_layers, None, self.fc_nas, heads)
-        return JointOutput(*outputs)
+            evaluated = self._network(state, self.nas_layers, None, self.fc_nas, heads)
+        return JointOutput(searched, evaluated)
 
     def _network(self, state, stages, mixtures, classifier, heads) -> NetworkOutput:
         head_at = dict(zip(self.head_stages, (self.distill_aux_head1, self.distill_aux_head2), strict=True))

@@ -116,9 +116,9 @@ class _Projection(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, norm, training, x, *parameters):
-        output, tensors, parameters = _forward(norm, training, True, x, parameters)
+        output, tensors, kept = _forward(norm, training, True, x, parameters)
         ctx.norm, ctx.training, ctx.names = norm, training, list(tensors)
-        ctx.save_for_backward(*tensors.values(), *parameters)
+        ctx.save_for_backward(*tensors.values(), *kept)
         return output
 
     @staticmethod

@@ -1,9 +1,12 @@
 """Weights of the evaluation network's operations, kept from the cycle that last chose them to the next that does."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from CyDAS.models.modules import Stages
 
 #: Parameters and buffers of one operation, by their names within it.
 OperationState = dict[str, Tensor]
@@ -17,14 +20,15 @@ class WeightPool:
     its place among all that there may be, ``slot``; elsewhere that is its position.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._states: dict[str, OperationState] = {}
 
     def __len__(self) -> int:
         return len(self._states)
 
     @staticmethod
-    def _operations(stages: nn.ModuleList) -> Iterator[tuple[str, nn.Module]]:
+    def _operations(stages: Stages) -> Iterator[tuple[str, nn.Module]]:
+        cell: Any  # of any space
         for stage, cells in enumerate(stages):
             for index, cell in enumerate(cells):
                 slot = getattr(cell, "slot", index)
@@ -32,7 +36,7 @@ class WeightPool:
                     yield f"{stage}.{slot}.{key}", operation
 
     @torch.no_grad()
-    def store(self, stages: nn.ModuleList) -> None:
+    def store(self, stages: Stages) -> None:
         """Keep a copy of every operation's parameters and buffers."""
         for key, operation in self._operations(stages):
             state = {name: tensor.to("cpu", copy=True) for name, tensor in operation.state_dict().items()}
@@ -40,7 +44,7 @@ class WeightPool:
                 self._states[key] = state
 
     @torch.no_grad()
-    def fill(self, stages: nn.ModuleList) -> int:
+    def fill(self, stages: Stages) -> int:
         """Give every operation that was chosen before its last weights; the others keep theirs. Returns how many."""
         known = [(key, operation) for key, operation in self._operations(stages) if key in self._states]
         for key, operation in known:

@@ -4,6 +4,7 @@ import base64
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from CyDAS.utils.files import write_atomically
@@ -105,9 +106,9 @@ class Page:
         text = "\n\n".join([f"# {self.title}", *self._markdown]).replace("({folder}/", f"({folder.name}/") + "\n"
         files = {stem.with_name(f"{stem.name}.html"): page.encode(), stem.with_name(f"{stem.name}.md"): text.encode()}
         for picture in self._pictures:
-            write_atomically(folder / f"{picture.name}.png", lambda path, bytes_=picture.png: path.write_bytes(bytes_))
+            write_atomically(folder / f"{picture.name}.png", partial(Path.write_bytes, data=picture.png))
         for path, content in files.items():
-            write_atomically(path, lambda path, content=content: path.write_bytes(content))
+            write_atomically(path, partial(Path.write_bytes, data=content))
         return list(files)
 
 

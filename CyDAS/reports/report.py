@@ -74,7 +74,7 @@ def _of_one(run: Finished) -> Page:
     page.commands(next_commands(run))
     page.heading("How it was made")
     versions, machine = (run.about.get(name) or {} for name in ("versions", "machine"))
-    rows = [
+    rows: list[list[object]] = [
         ["command", shlex.join(map(str, run.about.get("command", [])))], ["seed", run.config.get("seed")],
         ["started", run.about.get("time", "")], ["machine", ", ".join(f"{k} {v}" for k, v in machine.items() if v)],
         ["versions", ", ".join(f"{name} {version}" for name, version in versions.items())],

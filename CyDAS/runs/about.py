@@ -71,8 +71,9 @@ def other_bits(then: Any, now: dict[str, Any]) -> list[str]:
         ("native kernels", "native", "library"),
     ):
         sections = [record.get(keys[0]) if isinstance(record, dict) else None for record in (then, now)]
-        if all(isinstance(section, dict) for section in sections):
-            was, is_now = (section.get(keys[1], "none") for section in sections)
+        said = [section.get(keys[1], "none") for section in sections if isinstance(section, dict)]
+        if len(said) == 2:
+            was, is_now = said
             if was != is_now:
                 differing.append(f"{what} {was}, now {is_now}")
     return differing

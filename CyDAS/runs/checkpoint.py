@@ -131,7 +131,8 @@ def _load_within_size(path: Path) -> Any:
             orders = {archive.read(entry) for entry in entries if entry.filename.endswith("/byteorder")} or {b"little"}
         if orders != {sys.byteorder.encode()}:
             raise CydasError(f"checkpoint {path}: its bytes are in another order than this machine's")
-        return torch.load(path, map_location=leave_there, weights_only=True)
+        # What PyTorch's annotation calls a storage is none of those that it hands over.
+        return torch.load(path, map_location=leave_there, weights_only=True)  # type: ignore[arg-type]
     _check_old_format(path, size)
     # On the meta device storages have a size but no memory; they may share bytes, but not be larger than the file.
     storages: dict[int, int] = {}
@@ -176,7 +177,7 @@ def load_newest(
     that ends it all. Whatever is passed over is named to ``warn``. Raises :class:`CydasError` with all reasons where
     none is good; nothing is written.
     """
-    reasons = []
+    reasons: list[str] = []
     for file in (path, previous(path)):
         try:
             content = load_checkpoint(file, sealed=True)
@@ -205,11 +206,12 @@ def refusing(what: str) -> Iterator[None]:
 def process_states(**own: Any) -> list[dict[str, Any]]:
     """What differs between processes, of each of them: random generators and ``own``. Every process must call it."""
     version, keys, python_gauss = random.getstate()
-    name, array, position, has_gauss, gauss = np.random.get_state()
+    numpy = np.random.get_state(legacy=False)
+    array = torch.from_numpy(numpy["state"]["key"].astype(np.int64))
     return gather(
         {
             "python": [version, list(keys), python_gauss],
-            "numpy": [name, torch.from_numpy(array.astype(np.int64)), position, has_gauss, gauss],
+            "numpy": [numpy["bit_generator"], array, numpy["state"]["pos"], numpy["has_gauss"], numpy["gauss"]],
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
             **own,

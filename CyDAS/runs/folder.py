@@ -84,7 +84,8 @@ def take_folder(
     Returns the lock (of the main process), the checkpoint's content and what was passed over on the way to it. All
     processes raise the same :class:`CydasError` where one of them cannot.
     """
-    lock, content, passed_over, problem = None, None, [], None
+    lock, content, problem = None, None, None
+    passed_over: list[str] = []
     try:
         if config.resume:
             content = load_newest(checkpoint, accept, passed_over.append)

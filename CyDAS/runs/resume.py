@@ -26,10 +26,10 @@ def check_continuation(saved: dict[str, Any], config: Any, path: Path, *allowed:
     """Raise :class:`CydasError` where the checkpoint ``path`` was made with other flags, but for ``allowed`` ones."""
     here = plain(config)
     saved = plain(type(config)()) | saved  # a flag that did not exist then had no effect
-    allowed = {*MAY_DIFFER, *allowed, *config.foreign()}
+    may_differ = {*MAY_DIFFER, *allowed, *config.foreign()}
     if saved.get("model_type") is None:  # earlier records do not say what was taken by default: the weights do
-        allowed |= {"model_type"}
-    differing = [key for key in here if key not in allowed and saved.get(key) != here[key]]
+        may_differ |= {"model_type"}
+    differing = [key for key in here if key not in may_differ and saved.get(key) != here[key]]
     if differing:
         listed = ", ".join(f"--{key} was {saved.get(key)}, is {here[key]}" for key in differing)
         raise CydasError(f"checkpoint {path} was made with other flags: {listed}")

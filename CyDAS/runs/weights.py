@@ -64,7 +64,8 @@ def find_weights(content: dict[str, Any], path: Path, key: str | None = None) ->
         raise CydasError(f"checkpoint {path} holds no weights that are known here; {_listed(content)}")
     (names, weights), *_ = found
     others = [other for other, _ in [*found, *all_there] if other != names]
-    about, level = {}, content
+    about: dict[str, Any] = {}
+    level = content
     for name in names:
         about |= level
         level = level[name]

@@ -5,7 +5,7 @@ import difflib
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from CyDAS.runs.checkpoint import load_checkpoint
 from CyDAS.runs.weights import Found, check_finite, find_weights, load_weights
 from CyDAS.spaces.choice import SPACES, identify_architecture
 from CyDAS.utils.errors import CydasError
+from CyDAS.utils.present import present
 from CyDAS.utils.texts import few
 
 
@@ -71,16 +72,18 @@ class TimmBackbone(Backbone):
         import timm
 
         try:
-            info = timm.create_model(name, features_only=True).feature_info
+            info: Any = timm.create_model(name, features_only=True).feature_info
             indices = [info.reduction().index(stride) for stride in STRIDES]
         except (RuntimeError, AttributeError, ValueError, TypeError, AssertionError):  # each family says it differently
             raise CydasError(
                 f"--backbone {name}: this model of timm has no features at strides 4, 8, 16 and 32"
             ) from None
-        self.network = timm.create_model(name, features_only=True, out_indices=[info.out_indices[i] for i in indices])
-        if getattr(self.network, "output_fmt", "NCHW") != "NCHW":
+        indices = [info.out_indices[i] for i in indices]
+        network: Any = timm.create_model(name, features_only=True, out_indices=indices)
+        if getattr(network, "output_fmt", "NCHW") != "NCHW":
             raise CydasError(f"--backbone {name}: this model of timm gives features with their channels last")
-        self.channels = tuple(self.network.feature_info.channels())
+        self.network: nn.Module = network
+        self.channels = tuple(network.feature_info.channels())
 
     def without_head(self, weights: dict[str, Any]) -> dict[str, Any]:
         """A classifier's weights by the names here: timm writes ``stages_0`` for ``stages.0`` where it takes features.
@@ -111,7 +114,8 @@ def open_backbone(name: str, checkpoint: Path | None = None, c_last: int | None 
     backbone = build_backbone(backbone_recipe(name, found, c_last))
     if found is None:
         return backbone, [f"backbone {name}: random weights"]
-    return backbone, [f"backbone {name}: {line}" for line in _load_what_fits(backbone, found.weights, checkpoint)]
+    lines = _load_what_fits(backbone, found.weights, present(checkpoint))
+    return backbone, [f"backbone {name}: {line}" for line in lines]
 
 
 def backbone_recipe(name: str, found: Found | None = None, c_last: int | None = None) -> dict[str, Any]:
@@ -122,7 +126,7 @@ def backbone_recipe(name: str, found: Found | None = None, c_last: int | None = 
     import timm  # late: it takes seconds to import
 
     last = found.weights.get("blocks.6.0.conv.weight") if found else None
-    width = {} if last is None and c_last is None else {"c_last": c_last or len(last)}
+    width = {} if last is None and c_last is None else {"c_last": c_last or len(present(last))}
     if timm.is_model(name):
         return {"name": name, "model": name, "options": width if _is_own(name, "CyDAS.models.chain.") else {}}
     if not any(map(os.path.exists, (name, name.rpartition("::")[0]))):
@@ -132,7 +136,7 @@ def backbone_recipe(name: str, found: Found | None = None, c_last: int | None = 
     space, architecture = identify_architecture(Path(name))
     if space not in _MAKERS:
         raise CydasError(f"--backbone {name}: networks of --space {space} make no backbones")
-    saved = found.about.get("config") if found else None
+    saved: Any = found.about.get("config") if found else None
     sizes = _SIZES.get(space, {}) if isinstance(saved, dict) else {}
     options = width if space == "chain" else {own: saved[key] for key, own in sizes.items() if key in saved}
     return {"name": name, "space": space, "architecture": SPACES[space].to_strings(architecture), "options": options}
@@ -148,7 +152,7 @@ def build_backbone(recipe: dict[str, Any]) -> Backbone:
         elif _is_own(recipe["model"]):
             import timm
 
-            backbone = timm.create_model(recipe["model"], features_only=True, **options)
+            backbone = cast(Backbone, timm.create_model(recipe["model"], features_only=True, **options))
         else:
             backbone = TimmBackbone(recipe["model"])
     except ValueError as error:

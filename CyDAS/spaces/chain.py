@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from CyDAS.config import CommonConfig, SearchConfig
 from CyDAS.data import LabelledImages
@@ -35,12 +35,17 @@ from CyDAS.utils.plot import render
 from CyDAS.utils.texts import few
 
 if TYPE_CHECKING:
+    from CyDAS.models.chain.network import RetrainedChain
     from CyDAS.spaces.chain_cost import CostAim
 
 #: Colours of the kernels in pictures.
 COLOURS = {3: "lightblue", 5: "lightgoldenrod", 7: "lightcoral"}
 #: Inches of a block's width for each unit of its expansion.
 INCHES = 0.2
+
+
+#: The two networks of a search in this space.
+Joint = JointNetwork[ArchitectureParameters]
 
 
 class ChainSpace(SearchSpace):
@@ -94,7 +99,7 @@ class ChainSpace(SearchSpace):
             aim = make_aim(config, layout)
         return cls(layout, aim, **some_of(config, "bn_affine", "drop_rate", "drop_path_rate", *JOINT_OPTIONS))
 
-    def build(self) -> JointNetwork:
+    def build(self) -> Joint:
         """Both networks; the evaluation network has no blocks until :meth:`set_evaluation`."""
         from CyDAS.models.chain.blocks import Classifier, Stem, make_heads
         from CyDAS.models.chain.supernet import make_search_stages
@@ -112,7 +117,7 @@ class ChainSpace(SearchSpace):
         )
 
     @torch.no_grad()
-    def discretise(self, joint: JointNetwork) -> Architecture:
+    def discretise(self, joint: Joint) -> Architecture:
         """The most probable architecture of those that cost what they shall; of all where nothing is said of that.
 
         Raises :class:`CydasError` for alphas that are not finite.
@@ -121,13 +126,13 @@ class ChainSpace(SearchSpace):
         mixtures = joint.super_layers_arch.mixtures()
         return self.aim.choose(mixtures) if self.aim else preferred(mixtures)
 
-    def set_evaluation(self, joint: JointNetwork, architecture: Architecture) -> None:
+    def set_evaluation(self, joint: Joint, architecture: Architecture) -> None:
         """Give the joint network a freshly initialised evaluation network of this architecture."""
         from CyDAS.models.chain.blocks import make_evaluation_stages
 
         joint.set_evaluation(make_evaluation_stages(self.layout, architecture))
 
-    def retrain_network(self, architecture: Architecture, auxiliary: bool) -> nn.Module:
+    def retrain_network(self, architecture: Architecture, auxiliary: bool) -> "RetrainedChain":
         """timm's network of an architecture. Raises :class:`CydasError` for an auxiliary head."""
         from CyDAS.models.chain.network import RetrainedChain, chain_network
 
@@ -139,7 +144,7 @@ class ChainSpace(SearchSpace):
         network.set_grad_checkpointing(self.grad_checkpointing)
         return network
 
-    def penalty(self, joint: JointNetwork, progress: Progress) -> Tensor:
+    def penalty(self, joint: Joint, progress: Progress) -> Tensor:
         """The cost term, which does not depend on the progress but on what its multiplier has come to."""
         if self.aim is None or self.aim.constraint is None:
             return torch.zeros((), device=joint.ensemble_param.device)
@@ -150,12 +155,12 @@ class ChainSpace(SearchSpace):
         """The multiplier is a tensor that stays in place."""
 
     @torch.no_grad()
-    def after_alphas(self, joint: JointNetwork) -> None:
+    def after_alphas(self, joint: Joint) -> None:
         if self.aim and self.aim.constraint:
             self.aim.constraint.adapt(joint.super_layers_arch.mixtures())
 
     @torch.no_grad()
-    def figures(self, joint: JointNetwork, architecture: Architecture) -> dict[str, float]:
+    def figures(self, joint: Joint, architecture: Architecture) -> dict[str, float]:
         return self.aim.figures(joint.super_layers_arch.mixtures(), architecture) if self.aim else {}
 
     def costs(self, architecture: Architecture) -> dict[str, Any]:
@@ -165,7 +170,7 @@ class ChainSpace(SearchSpace):
         return {"cost": table.in_units(table.of(architecture)), "unit_of_cost": table.unit}
 
     @torch.no_grad()
-    def alpha_entropy(self, joint: JointNetwork) -> float:
+    def alpha_entropy(self, joint: Joint) -> float:
         """Mean entropy of the blocks' mixtures as a share of its maximum: 1 undecided, 0 decided."""
         shares = []
         for mixture in joint.super_layers_arch.mixtures():

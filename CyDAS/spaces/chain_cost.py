@@ -18,6 +18,7 @@ from CyDAS.models.chain.cost_table import CostTable
 from CyDAS.models.chain.layout import ChainLayout
 from CyDAS.spaces.chain_latency import read_latency_table
 from CyDAS.utils.errors import CydasError
+from CyDAS.utils.present import present
 
 #: What the letters behind a number say.
 _LETTERS = {"": 1, "k": 1e3, "M": 1e6, "G": 1e9}
@@ -89,7 +90,8 @@ def make_aim(config: SearchConfig, layout: ChainLayout) -> CostAim:
     if (config.target_latency is None) != (config.latency_table is None):
         raise CydasError("--target_latency and --latency_table belong together: milliseconds, and what takes how many")
     if config.target_latency is not None:
-        return CostAim(read_latency_table(config.latency_table, layout), config.target_latency, config.target_tolerance)
+        table = read_latency_table(present(config.latency_table), layout)
+        return CostAim(table, config.target_latency, config.target_tolerance)
     count = {"count": count_published_flops} if config.target_flops_published else {}
     target = read_amount(getattr(config, given[0]), given[0]) if given else None
     return CostAim(CostTable.counted(layout, **count), target, config.target_tolerance)

@@ -3,7 +3,7 @@
 import platform
 import statistics
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -17,6 +17,8 @@ from CyDAS.models.chain.cost_table import CostTable, places
 from CyDAS.models.chain.layout import ChainLayout
 from CyDAS.models.chain.network import chain_network
 
+#: A module, and the [C, H, W] of its input.
+Part = tuple[nn.Module, tuple[int, int, int]]
 #: A timing is as many calls as fill so many seconds.
 SPAN = 0.005
 
@@ -38,7 +40,7 @@ class Bench:
         return asdict(self) | {"device": name} | versions
 
     @torch.inference_mode()
-    def milliseconds(self, parts: dict[Hashable, tuple[nn.Module, tuple[int, int, int]]]) -> dict[Hashable, float]:
+    def milliseconds(self, parts: Mapping[Hashable, Part]) -> dict[Hashable, float]:
         """Of each module on a batch of its [C, H, W]. All take turns, so that a slow moment is nobody's alone."""
         calls = {key: self._call(*part) for key, part in parts.items()}
         counts = {key: max(1, round(SPAN / self._seconds(call, 2))) for key, call in calls.items()}
@@ -50,7 +52,7 @@ class Bench:
 
     def _call(self, module: nn.Module, shape: tuple[int, int, int]) -> Callable[[], Any]:
         order = torch.channels_last if self.channels_last else torch.contiguous_format
-        module = module.eval().to(self.device, memory_format=order)
+        module = module.eval().to(self.device).to(memory_format=order)
         x = torch.randn(self.batch_size, *shape, device=self.device).contiguous(memory_format=order)
         return lambda: module(x)
 
@@ -88,7 +90,8 @@ class Latency(NamedTuple):
 def measure_latency(layout: ChainLayout, bench: Bench, networks: int) -> Latency:
     """Every operation at every place, and the error of their sums in so many whole networks, drawn at random."""
     channels, size = layout.stage_output(SEARCHED[-1])
-    parts = {"stem": (Stem(layout.input_channels), (layout.input_channels, layout.image_size, layout.image_size))}
+    image = layout.input_channels, layout.image_size, layout.image_size
+    parts: dict[Hashable, Part] = {"stem": (Stem(layout.input_channels), image)}
     parts["head"] = (Classifier(layout), (channels, size, size))
     for stage in SEARCHED:
         for index, (block, state) in enumerate(places(layout, stage)):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from CyDAS.config import FOLDER_PIXELS, CommonConfig
 from CyDAS.data import LabelledImages
@@ -25,6 +25,8 @@ from CyDAS.models.cells.operations import PARAMETER_FREE
 from CyDAS.models.cells.supernet import ArchitectureParameters, StageAlphas, make_search_stages
 from CyDAS.models.heads import DistillationHead, MeanClassifier
 from CyDAS.models.joint import JOINT_OPTIONS, JointNetwork
+from CyDAS.models.modules import Modules
+from CyDAS.models.total import total
 from CyDAS.runs.weights import check_finite
 from CyDAS.spaces.base import SearchSpace
 from CyDAS.spaces.penalty import Progress, falling_penalty, strength_at
@@ -34,6 +36,8 @@ from CyDAS.utils.plot import draw_graph
 
 #: An architecture of this space: the genotype of each stage.
 Architecture = list[Genotype]
+#: The two networks of a search in it.
+Joint = JointNetwork[ArchitectureParameters]
 
 
 def make_layout(config: CommonConfig, data: LabelledImages) -> Layout:
@@ -98,7 +102,7 @@ class DartsSpace(SearchSpace):
         """The space for the flags of any program. Raises :class:`CydasError` where they make none."""
         return cls(make_layout(config, data), **some_of(config, "repeat_cell", "use_beta", "bn_affine", *JOINT_OPTIONS))
 
-    def build(self) -> JointNetwork:
+    def build(self) -> Joint:
         """Both networks; the evaluation network has no cells until :meth:`set_evaluation`."""
         layout = self.layout
         inner_stages = (layout.layer_num - 3, layout.layer_num - 2)
@@ -112,13 +116,13 @@ class DartsSpace(SearchSpace):
         )
 
     @torch.no_grad()
-    def discretise(self, joint: JointNetwork) -> Architecture:
+    def discretise(self, joint: Joint) -> Architecture:
         """The architecture that the search network now prefers. Raises :class:`CydasError` for alphas not finite."""
         check_finite(joint.super_layers_arch.state_dict(), "no cell can be read off the architecture parameters")
         own = discretise_stages(joint.super_layers_arch)
         return own * self.layout.layer_num if self.repeat_cell else own
 
-    def set_evaluation(self, joint: JointNetwork, architecture: Architecture) -> None:
+    def set_evaluation(self, joint: Joint, architecture: Architecture) -> None:
         """Give the joint network a freshly initialised evaluation network of this architecture."""
         joint.set_evaluation(make_evaluation_stages(self.layout, architecture, self.bn_affine))
 
@@ -126,7 +130,7 @@ class DartsSpace(SearchSpace):
         """The network of an architecture as it is trained by itself."""
         return RetrainNetwork(self.layout, architecture, auxiliary, self.grad_checkpointing)
 
-    def penalty(self, joint: JointNetwork, progress: Progress) -> Tensor:
+    def penalty(self, joint: Joint, progress: Progress) -> Tensor:
         """:meth:`regulariser`, falling to nothing over the first cycles."""
         return falling_penalty(joint, progress, self.regulariser)
 
@@ -135,10 +139,10 @@ class DartsSpace(SearchSpace):
         """What the penalty computes with beside tensors."""
         return strength_at(progress)
 
-    def regulariser(self, joint: JointNetwork) -> Tensor:
+    def regulariser(self, joint: Joint) -> Tensor:
         """L1 norm of the raw alphas of the operations without weights, over all edges of all stages' cells."""
         first = len(PARAMETER_FREE)  # they are the first columns; a list of columns would have to go to the device
-        return sum(
+        return total(
             alpha[:, :first].abs().sum()
             for stage in joint.super_layers_arch.stages()
             for reduction in (False, True)
@@ -146,7 +150,7 @@ class DartsSpace(SearchSpace):
         )
 
     @torch.no_grad()
-    def alpha_entropy(self, joint: JointNetwork) -> float:
+    def alpha_entropy(self, joint: Joint) -> float:
         """Mean entropy of the edges' softmax(alpha) as a share of its maximum: 1 undecided, 0 decided."""
         alphas = [a for stage in joint.super_layers_arch for r in (False, True) for a in stage.cell(r)[0]]
         p = torch.cat([alpha.softmax(dim=-1) for alpha in alphas])
@@ -183,7 +187,7 @@ class DartsSpace(SearchSpace):
     @staticmethod
     def preferred(alphas: dict[str, Tensor], state: dict[str, Any] | None = None) -> Architecture:
         """What the state dict of a search's architecture parameters prefers. Raises ``RuntimeError`` for another."""
-        own = nn.ModuleList(StageAlphas(True, True) for _ in {key.partition(".")[0] for key in alphas})
+        own = Modules(StageAlphas(True, True) for _ in {key.partition(".")[0] for key in alphas})
         own.load_state_dict(alphas)
         return discretise_stages(own)
 
@@ -191,7 +195,7 @@ class DartsSpace(SearchSpace):
 @torch.no_grad()
 def discretise_stages(stages: Iterable[StageAlphas]) -> Architecture:
     """The genotype that each stage's alphas prefer."""
-    return [make_genotype(*(discretise(*alphas.cell(reduction)) for reduction in (False, True))) for alphas in stages]
+    return [make_genotype(discretise(*alphas.cell(False)), discretise(*alphas.cell(True))) for alphas in stages]
 
 
 def parse_architecture(entries: object, stages: int | None, source: str) -> Architecture:

@@ -15,13 +15,14 @@ from CyDAS.models.alpha_mean import mean_alphas
 from CyDAS.models.cells.genotype_forms import find_genotypes, is_cell
 from CyDAS.models.nats.architecture import parse_architecture
 from CyDAS.runs.checkpoint import load_checkpoint, refusing
+from CyDAS.spaces.base import SearchSpace
 from CyDAS.spaces.chain import ChainSpace
 from CyDAS.spaces.darts import DartsSpace
 from CyDAS.spaces.nats import NatsSpace
 from CyDAS.utils.errors import CydasError, GenotypeError
 
 #: The values of ``--space``; :func:`CyDAS.spaces.register_space` adds to them.
-SPACES = {"darts": DartsSpace, "nats": NatsSpace, "chain": ChainSpace}
+SPACES: dict[str, type[SearchSpace]] = {"darts": DartsSpace, "nats": NatsSpace, "chain": ChainSpace}
 #: Larger files are no genotypes: of text, and of text that must be taken apart as Python.
 MAX_BYTES, MAX_PYTHON = 10_000_000, 1_000_000
 #: What errors call a file, with its path.

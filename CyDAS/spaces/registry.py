@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from timm.models import generate_default_cfgs, register_model
+from timm.models import PretrainedCfg, generate_default_cfgs, register_model
 from torch import nn
 
 import CyDAS
@@ -63,10 +63,8 @@ def settings_of(model_type: str) -> dict[str, Any]:
 
 
 #: Where ``register_model`` looks for the settings.
-default_cfgs = generate_default_cfgs(
-    {name: settings_of(model_type_of(name)) for name in CELLS}
-    | {CELL: settings_of("cifar"), NATS: settings_of("cifar")}
-)
+_by_name: dict[str, dict[str, Any] | PretrainedCfg] = {name: settings_of(model_type_of(name)) for name in CELLS}
+default_cfgs = generate_default_cfgs(_by_name | {CELL: settings_of("cifar"), NATS: settings_of("cifar")})
 
 
 def _entry(name: str) -> Callable[..., nn.Module]:

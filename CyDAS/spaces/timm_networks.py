@@ -12,14 +12,15 @@ from torch import Tensor, nn
 from CyDAS.models.backbone import Backbone
 from CyDAS.models.cells.classifier import CellClassifier
 from CyDAS.models.cells.layout import Layout
+from CyDAS.models.classifier import Classifier
 from CyDAS.models.nats.classifier import NatsClassifier
 from CyDAS.models.nats.networks import NatsLayout
 from CyDAS.runs.weights import PLAIN_KEY
 from CyDAS.spaces.backbones import make_backbone
 from CyDAS.spaces.choice import SPACES, load_architecture
 
-#: Arguments of classifiers that mean nothing to a backbone.
-_CLASSIFIER_ONLY = ("num_classes", "global_pool", "drop_rate", "drop_path_rate")
+#: Arguments of classifiers that mean nothing to a backbone. (timm's annotation knows a tuple of one only.)
+_CLASSIFIER_ONLY: Any = ("num_classes", "global_pool", "drop_rate", "drop_path_rate")
 #: Divisible by the strides of all stems, and large enough for any number of stages, if multiplied by their strides: the
 #: size of images decides about nothing but the auxiliary head, which is not there.
 _SOME_SIZE = 24
@@ -104,7 +105,7 @@ def _completed(network: Any, num_classes: int, in_chans: int, global_pool: str, 
 def _backbone(space: str, architecture: Any, sizes: dict[str, Any], *, in_chans: int = 3, **timms: Any) -> Backbone:
     if space == "nats":
         sizes = {"init_channels": sizes["init_channels"], "cells": sizes["cells_per_stage"]}
-    network = make_backbone(space, architecture, input_channels=in_chans, **sizes)
+    network: Any = make_backbone(space, architecture, input_channels=in_chans, **sizes)
     pairs = zip(network.channels, network.strides, strict=True)
     info = [{"num_chs": channels, "reduction": stride, "module": ""} for channels, stride in pairs]
     network.feature_info = FeatureInfo(info, tuple(range(len(info))))
@@ -112,7 +113,7 @@ def _backbone(space: str, architecture: Any, sizes: dict[str, Any], *, in_chans:
     return network
 
 
-def _read_checkpoint(module: nn.Module, weights: dict[str, Tensor], prefix: str, *_: Any) -> None:
+def _read_checkpoint(module: Backbone | Classifier, weights: dict[str, Tensor], prefix: str, *_: Any) -> None:
     """Take a checkpoint of ``retrain.py`` for the weights in it, as timm hands it on whole, and leave out what has no
     place here. timm itself finds averaged weights, and takes them unless it is told not to.
     """

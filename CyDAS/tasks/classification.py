@@ -106,7 +106,7 @@ class AccuracyMetrics:
                 f"the network's answers to {bad} of {seen} test images are not finite (NaN or infinity), so that they "
                 "have no class: its weights or batch norm statistics have diverged, or are too large for --use_amp"
             )
-        return Accuracy(*(sums[name].mean for name in ("top1", "top5", "loss")), seen)
+        return Accuracy(sums["top1"].mean, sums["top5"].mean, sums["loss"].mean, images=seen)
 
 
 def retrain_loss(output: RetrainOutput, targets: Tensor, label_smooth: float, aux_weight: float) -> Tensor:

@@ -50,7 +50,7 @@ class Precisions(NamedTuple):
         return f"AP {self.ap:.2f}"
 
     def scalars(self) -> dict[str, float]:
-        return {f"test/{name}": value for name, value in zip(self._fields[:6], self, strict=False)}
+        return {f"test/{name}": getattr(self, name) for name in self._fields[:6]}
 
     def record(self) -> dict[str, float]:
         return {"best_ap": self.ap}
@@ -132,7 +132,9 @@ class DetectionMetrics:
                 "weights or batch norm statistics have diverged, or are too large for --use_amp"
             )
         of_all, of_classes = average_precision(truth, found, len(self.classes))
-        return Precisions(*of_all, len(truth), dict(zip(self.classes, of_classes, strict=True)))
+        ap, ap50, ap75, small, medium, large = of_all
+        by_name = dict(zip(self.classes, of_classes, strict=True))
+        return Precisions(ap, ap50, ap75, small, medium, large, len(truth), by_name)
 
 
 def as_entries(found: Any, image: int) -> list[dict[str, Any]]:

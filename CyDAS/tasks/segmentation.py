@@ -12,6 +12,7 @@ from torch import Tensor
 
 from CyDAS.data.masks import VOID
 from CyDAS.models.segmentation.segmenter import SegmentationOutput
+from CyDAS.models.total import total
 from CyDAS.tasks.classification import full_precision
 from CyDAS.utils.distributed import all_sum
 from CyDAS.utils.errors import CydasError
@@ -71,7 +72,7 @@ class Segmentation:
         least = targets.numel() // self.kept_share
         weights = (1.0, *(self.aux_weight for _ in output.auxiliary))
         parts = zip(weights, (output.logits, *output.auxiliary), strict=True)
-        return sum(weight * ohem_cross_entropy(part, targets, least, self.threshold) for weight, part in parts)
+        return total(weight * ohem_cross_entropy(part, targets, least, self.threshold) for weight, part in parts)
 
     def figures(self, output: SegmentationOutput, targets: Tensor) -> dict[str, Tensor]:
         """Share of the batch's pixels whose class is right, percent; 0 where all are void."""

@@ -24,7 +24,8 @@ class _Follower(MetaPathFinder):
         finally:
             self._is_asking = False
         if spec is not None and spec.loader is not None:
-            spec.loader.exec_module = self._following(spec.loader.exec_module)
+            # Of this one loader: an attribute hides its class's method.
+            spec.loader.exec_module = self._following(spec.loader.exec_module)  # type: ignore[method-assign,assignment]
         return spec
 
     def _following(self, execute: Callable[[ModuleType], None]) -> Callable[[ModuleType], None]:

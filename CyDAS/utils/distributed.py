@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -56,10 +56,12 @@ def start_process(device: str, timeout: float) -> Process:
 
 def _number(name: str, default: int | None = None) -> int:
     """What the launcher says in an environment variable."""
-    text = os.environ.get(name, default)
+    text = os.environ.get(name)
+    if text is None and default is not None:
+        return default
     try:
-        return int(text)
-    except (TypeError, ValueError):
+        return int(text or "")
+    except ValueError:
         raise CydasError(f"the environment's {name} must be a number, not {text!r}: start with torchrun") from None
 
 
@@ -124,7 +126,7 @@ def all_sum(value: Tensor) -> Tensor:
     return _reduce(value, dist.ReduceOp.SUM)
 
 
-def _reduce(value: Tensor, operation: dist.ReduceOp) -> Tensor:
+def _reduce(value: Tensor, operation: dist.ReduceOp.RedOpType) -> Tensor:
     if is_distributed():
         with together():
             dist.all_reduce(value, operation)
@@ -190,7 +192,10 @@ def has_apex() -> bool:
     return importlib.util.find_spec("apex") is not None
 
 
-def place(network: nn.Module, config: Any, device: torch.device) -> nn.Module:
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def place(network: Network, config: Any, device: torch.device) -> Network:
     """The network on its device, as ``channels_last`` and ``sync_bn`` (several GPUs only) say."""
     network = network.to(device)
     if config.channels_last:
@@ -200,7 +205,7 @@ def place(network: nn.Module, config: Any, device: torch.device) -> nn.Module:
     return network
 
 
-def synchronised(network: nn.Module, by_apex: bool = False) -> nn.Module:
+def synchronised(network: Network, by_apex: bool = False) -> Network:
     """The network with batch norms over all processes: PyTorch's, or apex's. timm's have an activation in them, which
     only timm's own conversion keeps.
     """

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from CyDAS.utils.errors import CydasError
+from CyDAS.utils.present import present
 
 
 def load_extension(path: Path) -> None:
@@ -26,11 +27,11 @@ def load_extension(path: Path) -> None:
     folder = str(path.resolve().parent)
     if folder not in sys.path:
         sys.path.append(folder)
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = present(importlib.util.spec_from_file_location(path.stem, path))
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     try:
-        spec.loader.exec_module(module)
+        present(spec.loader).exec_module(module)
     except BaseException:
         del sys.modules[path.stem]
         raise

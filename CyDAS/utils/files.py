@@ -15,7 +15,7 @@ def previous(path: Path) -> Path:
 
 
 def write_atomically(
-    path: Path, write: Callable[[Path], None], prove: Callable[[Path], None] | None = None, keep: bool = False
+    path: Path, write: Callable[[Path], object], prove: Callable[[Path], None] | None = None, keep: bool = False
 ) -> None:
     """Let ``write`` make the file beside ``path``, bring it to disk, and only then put it in place.
 

@@ -5,10 +5,10 @@ import math
 import operator
 import sys
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import MISSING, asdict, field, fields
+from dataclasses import MISSING, Field, asdict, field, fields
 from pathlib import Path
 from types import UnionType
-from typing import Any, NamedTuple, NoReturn, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, NamedTuple, NoReturn, Protocol, TypeVar, get_args, get_origin, get_type_hints
 
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.extension import load_extension
@@ -37,7 +37,18 @@ def flag(
 BOUNDS = {"at_least": operator.ge, "above": operator.gt, "at_most": operator.le, "below": operator.lt}
 
 
-Config = TypeVar("Config")
+class Program(Protocol):
+    """A dataclass whose fields are the flags of a program."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field]]
+    settings: ClassVar[str]  # an object has its own; it is no field, which would make it a flag
+    name: str
+
+    def fill_in(self, given: set[str]) -> None: ...
+    def check(self) -> None: ...
+
+
+Config = TypeVar("Config", bound=Program)
 
 
 def parse(kind: type[Config], description: str, arguments: list[str] | None) -> tuple[Config, set[str]]:
@@ -81,7 +92,8 @@ def parse_each(kind: type[Config], description: str, arguments: list[str] | None
 def _made(kind: type[Config], given: dict[str, Any], rest: dict[str, Any]) -> tuple[Config, set[str]]:
     """A checked configuration of values that were given and those that were said beside."""
     config = kind(**rest | given)
-    config.settings = as_yaml(config, given)  # as they were said: what follows from them will follow again
+    # As they were said: what follows from them will follow again.
+    config.settings = as_yaml(config, given)  # type: ignore[misc]  # see Program.settings
     config.fill_in(set(given))
     if Path(config.name).name != config.name or config.name in ("", "..") or "\0" in config.name:
         raise CydasError(f"--name is a folder's name, without a path, not {config.name!r}")
@@ -215,13 +227,14 @@ def plain(config: Any) -> dict[str, Any]:
     return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()}
 
 
-def _add_flag(parser: argparse.ArgumentParser, item, hint) -> None:
+def _add_flag(parser: argparse.ArgumentParser, item: Field, hint: Any) -> None:
     assert item.default is not MISSING
     optional = isinstance(hint, UnionType)
     kind = get_args(hint)[0] if optional else hint
     many = get_origin(kind) is list
     kind = get_args(kind)[0] if many else kind
     text = item.metadata["help"]
+    options: dict[str, Any]
     if kind is bool:
         text += f" (default: {'on' if item.default else 'off'})"
         options = {"action": argparse.BooleanOptionalAction}

@@ -88,8 +88,8 @@ def _is_gone(error: RuntimeError) -> bool:
 def _what_happened(reason: str) -> str:
     word = _first_word()
     if word:
-        rank, _, text = word.partition(" ")
-        return f"{text} (in process {rank}, which has ended this run)"
+        first, _, text = word.partition(" ")
+        return f"{text} (in process {first}, which has ended this run)"
     rank = dist.get_rank()
     # with more than two it cannot be told from here; torchrun says which one it has lost
     who = f"process {1 - rank}" if _meeting and _meeting.world_size == 2 else "it"

@@ -4,7 +4,9 @@ import copy
 import resource
 import sys
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,7 +21,7 @@ def count_parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def count_macs(network: nn.Module, input_shape: tuple[int, int, int]) -> int:
+def count_macs(network: nn.Module, input_shape: Sequence[int]) -> int:
     """Multiply-accumulates of all convolutions and linear layers for one image [C, H, W], in eval mode.
 
     Batch norms, poolings and activations are not counted, as is the custom of the field.
@@ -27,6 +29,7 @@ def count_macs(network: nn.Module, input_shape: tuple[int, int, int]) -> int:
     # On the meta device nothing is computed, and every module is called (on CPUs whole cells run as one native step).
     network = copy.deepcopy(network).to("meta").eval()
     uncounted = (nn.BatchNorm2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.MaxPool2d, nn.ReLU)
+    rules: dict[type[nn.Module], Callable[[Any, Any, Any], None]]
     rules = {kind: lambda module, inputs, output: None for kind in uncounted}
     for module in network.modules():  # thop knows PyTorch's own classes alone, not those that are derived from them
         for kind, rule in ((nn.Conv2d, count_convNd), (nn.Linear, count_linear)):

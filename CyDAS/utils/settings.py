@@ -68,12 +68,14 @@ def _words(name: str, value: Any, source: str) -> list[str]:
 
 def as_yaml(config: Any, given: Iterable[str]) -> str:
     """A configuration, as the flags of a program say it."""
-    given, parts = set(given), ({}, {})
+    names = set(given)
+    said: dict[str, Any] = {}
+    rest: dict[str, Any] = {}
     for item in fields(config):
         value = getattr(config, item.name)
-        if item.name not in BEGINNING and (value is not None or item.name in given):
-            parts[item.name not in given][item.name] = _plain(value)
-    return yaml.safe_dump({**parts[0], REST: parts[1]}, sort_keys=False, allow_unicode=True, width=110)
+        if item.name not in BEGINNING and (value is not None or item.name in names):
+            (said if item.name in names else rest)[item.name] = _plain(value)
+    return yaml.safe_dump({**said, REST: rest}, sort_keys=False, allow_unicode=True, width=110)
 
 
 def write_settings(folder: Path, program: str, settings: str) -> None:

@@ -83,8 +83,8 @@ class CellPlan:
         self.units: list[Unit] = []
         self.nodes = 1 + max(operation.node for operation in operations)
         self.outputs = outputs or self.nodes
-        rows = [self._branch(index, operation) for index, operation in enumerate(operations)]
-        rows = [row for row in rows if row]
+        branches = [self._branch(index, operation) for index, operation in enumerate(operations)]
+        rows = [row for row in branches if row]
         self.reads_second = any(operation.source == 1 for operation in operations)
         self.n_operations = len(operations)
         self.n_branches = len(rows)
@@ -127,16 +127,18 @@ class CellPlan:
         )
 
 
-class NoPlan:
+class NoPlan(CellPlan):
     """Of a cell with an operation that the library does not know: PyTorch computes it."""
 
-    @staticmethod
-    def applies(*_: Any) -> bool:
+    def __init__(self) -> None:
+        """There is nothing to be known: it never applies."""
+
+    def applies(self, *_: Any, **__: Any) -> bool:
         return False
 
 
-def plan_cell(operations: Sequence[Operation], channels: int, reduction: bool, **options: Any) -> "CellPlan | NoPlan":
-    """The :class:`CellPlan` of a cell; where it has an operation of somebody's own, none, which is said once."""
+def plan_cell(operations: Sequence[Operation], channels: int, reduction: bool, **options: Any) -> CellPlan:
+    """The plan of a cell; where it has an operation of somebody's own, :class:`NoPlan`, which is said once."""
     try:
         return CellPlan(operations, channels, reduction, **options)
     except TypeError as error:
@@ -171,11 +173,16 @@ def _units(module: nn.Module) -> list[Unit]:
         case SepConv():
             return [unit for half in module.net for unit in _units(half)]
         case DilConv():
-            _, depthwise, pointwise, norm = module.net
+            _, depthwise, pointwise, norm = _layers(module.net)
             return [Unit((depthwise, pointwise, None), norm)]
         case ConvUnit():
-            _, convolution, norm = module.op
+            _, convolution, norm = _layers(module.op)
             return [Unit((None, convolution, None), norm, dense=True)]
         case FactorizedReduce():
             return [Unit((None, module.conv1, module.conv2), module.bn)]
     raise TypeError(f"no native kernel for {type(module).__name__}")
+
+
+def _layers(net: nn.Sequential) -> list[Any]:
+    """The layers of an operation, each of the kind that the operation's class gives it."""
+    return [*net]

@@ -9,7 +9,7 @@ from CyDAS.models.cells.nasnet import RetrainNetwork
 from CyDAS.models.classifier import Classifier
 
 
-class CellClassifier(Classifier, RetrainNetwork):
+class CellClassifier(Classifier, RetrainNetwork):  # type: ignore[misc]  # timm asks for logits alone
     """The retrained network without its auxiliary head."""
 
     def forward_features(self, x: Tensor) -> Tensor:

@@ -5,8 +5,8 @@ Forms that are no string by themselves: :mod:`CyDAS.models.cells.genotype_forms`
 
 import ast
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor
@@ -40,7 +40,7 @@ def make_genotype(normal: Cell, reduce: Cell) -> Genotype:
     return Genotype(normal, concat, reduce, concat)
 
 
-def discretise(alphas: Sequence[Tensor], betas: Sequence[Tensor]) -> Cell:
+def discretise(alphas: Iterable[Tensor], betas: Iterable[Tensor]) -> Cell:
     """The cell that the architecture parameters prefer (paper section 3.2).
 
     Per node: ``p = softmax(alpha) * softmax(beta)``, without the column of ``none``; the best operation of each edge;
@@ -93,14 +93,14 @@ def parse_genotype(text: str) -> Genotype:
         raise GenotypeError("not of the form Genotype(normal=..., normal_concat=..., reduce=..., reduce_concat=...)")
     if len(node.args) > len(Genotype._fields) or (node.args and node.keywords):
         raise GenotypeError("the four parts of a genotype are given by name, or all of them in order")
-    names = Genotype._fields[: len(node.args)] or [keyword.arg for keyword in node.keywords]
+    names: Sequence[str | None] = Genotype._fields[: len(node.args)] or [keyword.arg for keyword in node.keywords]
     values = node.args or [keyword.value for keyword in node.keywords]
     if len(set(names)) < len(names):
         raise GenotypeError("the four parts of a genotype are given by name, each of them once")
     return make_from_parts(dict(zip(names, map(_value, values), strict=True)))
 
 
-def is_genotype_call(node: ast.AST) -> bool:
+def is_genotype_call(node: ast.AST) -> TypeGuard[ast.Call]:
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Genotype"
 
 
@@ -126,9 +126,11 @@ def make_from_parts(parts: dict[Any, Any]) -> Genotype:
         raise GenotypeError(f"a genotype has the parts {', '.join(Genotype._fields)}; here: {given[:200]}")
     nodes = {name: _nodes(parts[name], name) for name in ("normal", "reduce")}
     _check_nodes(nodes)
-    cells = {name: [_node(n, f"{name}, node {i}", i + 2) for i, n in enumerate(nodes[name])] for name in nodes}
-    concats = {f"{name}_concat": _concat(parts[f"{name}_concat"], f"{name}_concat") for name in nodes}
-    return Genotype(**cells, **concats)
+    normal, reduce = (
+        [_node(n, f"{name}, node {i}", i + 2) for i, n in enumerate(entries)] for name, entries in nodes.items()
+    )
+    normal_concat, reduce_concat = (_concat(parts[f"{name}_concat"], f"{name}_concat") for name in nodes)
+    return Genotype(normal, normal_concat, reduce, reduce_concat)
 
 
 def _nodes(cell: Any, name: str) -> list[Any]:
@@ -181,10 +183,11 @@ def _items(value: Any, where: str, count: int) -> Sequence[Any]:
 
 
 def _node(value: Any, where: str, states: int) -> list[Edge]:
-    return [
-        make_edge(*_items(entry, f"{where}, edge {index}", 2), f"{where}, edge {index}", states)
-        for index, entry in enumerate(_items(value, where, 2))
-    ]
+    edges = []
+    for index, entry in enumerate(_items(value, where, 2)):
+        operation, source = _items(entry, f"{where}, edge {index}", 2)
+        edges.append(make_edge(operation, source, f"{where}, edge {index}", states))
+    return edges
 
 
 def make_edge(operation: Any, source: Any, place: str, states: int) -> Edge:

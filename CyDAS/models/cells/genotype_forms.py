@@ -117,7 +117,7 @@ def _chosen(switch: Any, key: str, states: int) -> list[int]:
     if switch and all(type(entry) is bool for entry in switch) and len(switch) == states:
         sources = [source for source, chosen in enumerate(switch) if chosen]
     else:
-        keys = {f"{key}_p{source}": source for source in range(states)}
+        keys: dict[str, Any] = {f"{key}_p{source}": source for source in range(states)}
         sources = [keys.get(entry, entry) if isinstance(entry, str) else entry for entry in switch]
     for source in sources:
         if type(source) is not int or not 0 <= source < states:

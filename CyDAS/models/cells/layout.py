@@ -93,7 +93,7 @@ class Layout:
         c_pp = c_p = self.stem_multiplier * self.init_channels
         channels = self.init_channels
         halve = self.model_type == "imagenet" and not self.res_stem  # stem0 is twice as large as stem1
-        stages = []
+        stages: list[list[CellShape]] = []
         for stage, cells in enumerate(cells_per_stage):
             where = 0 if self.res_stem else cells - 1
             stages.append([])

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from CyDAS.models.cells.cell_plan import CellPlan, Operation
 from CyDAS.models.native.tensors import differentiable_once, function, gradients_like, padded, pointer, to_nhwc
+from CyDAS.utils.present import present
 
 __all__ = ["CellPlan", "Operation", "run_cell"]
 
@@ -37,11 +38,12 @@ class _Cell(ctypes.Structure):
 
 def _call(plan: CellPlan, tensors: dict[str, Tensor | None], parameters, gradients, *, training: bool, backward: bool):
     """Run the native cell. ``tensors``: by the names of ``Cell``'s fields, images in NHWC."""
-    output = tensors["output"]
+    output = present(tensors["output"])
     n, h, w, channels = output.shape
     weight_gradients = any(gradient is not None for gradient in gradients)
     # a backward pass needs no running statistics, and its modules may have moved on
-    buffers = [0] * (3 * len(plan.units)) if backward else [buffer.data_ptr() for buffer in plan.parts.buffers()]
+    statistics = [] if backward else [present(buffer).data_ptr() for buffer in plan.parts.buffers()]
+    buffers = statistics or [0] * (3 * len(plan.units))
     lists = plan.parts.addresses(parameters), buffers, plan.parts.addresses(gradients)
     arrays = [plan.branches, plan.geometry, *(array("q", numbers) for numbers in lists)]
     cell = _Cell(
@@ -75,10 +77,10 @@ class _CellFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, plan, training, drop, input0, input1, mix, *parameters):
-        tensors, parameters = _forward(plan, training, True, drop, input0, input1, mix, parameters)
+        tensors, kept = _forward(plan, training, True, drop, input0, input1, mix, parameters)
         ctx.plan, ctx.training, ctx.names = plan, training, list(tensors)
-        ctx.save_for_backward(*tensors.values(), *parameters)
-        return _from_nhwc(tensors["output"], plan)
+        ctx.save_for_backward(*tensors.values(), *kept)
+        return _from_nhwc(present(tensors["output"]), plan)
 
     @staticmethod
     @differentiable_once
@@ -129,8 +131,8 @@ def run_cell(
     if not fits or (drop is not None and drop.shape != (plan.n_operations, len(first))):
         shapes = ", ".join(str(tuple(x.shape)) for x in (*inputs, mix, drop) if x is not None)
         raise RuntimeError(f"a cell's inputs must be alike, with a factor for each operation: {shapes}")
-    arguments = drop, *inputs, *[None] * (2 - len(inputs)), mix.to(first.dtype)
+    arguments = drop, first, others[0] if others else None, mix.to(first.dtype)
     if training or torch.is_grad_enabled():
         return _CellFunction.apply(plan, training, *arguments, *plan.parts.parameters())
     tensors, _ = _forward(plan, training, False, *arguments, plan.parts.parameters())
-    return _from_nhwc(tensors["output"], plan)
+    return _from_nhwc(present(tensors["output"]), plan)

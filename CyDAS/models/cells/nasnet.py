@@ -11,7 +11,9 @@ from CyDAS.models.cells.genotype import Cell, Genotype
 from CyDAS.models.cells.layout import CellShape, Layout, State, make_stem
 from CyDAS.models.cells.mixed import run_cell
 from CyDAS.models.cells.operations import make_operation, make_preprocessing
-from CyDAS.models.heads import AuxiliaryHead, RetrainOutput
+from CyDAS.models.heads import AuxiliaryHead, RetrainedNetwork, RetrainOutput
+from CyDAS.models.modules import Modules, Stages
+from CyDAS.models.total import total
 
 
 class DropPath(nn.Module):
@@ -57,8 +59,8 @@ class EvaluationCell(nn.Module):
         self.genotype = cell
         self.preproc0 = make_preprocessing(shape.c_pp, shape.channels, shape.halve_input0, affine)
         self.preproc1 = make_preprocessing(shape.c_p, shape.channels, False, affine)
-        self.dag = nn.ModuleList(
-            nn.ModuleList(
+        self.dag = Modules(
+            Modules(
                 self._edge(name, shape.channels, 2 if shape.reduction and source < 2 else 1, affine)
                 for name, source in node
             )
@@ -94,28 +96,28 @@ class EvaluationCell(nn.Module):
     def _formula(self, states: list[Tensor]) -> Tensor:
         """The nodes, edge by edge; where the native step does not apply."""
         for chosen, edges in zip(self.genotype, self.dag, strict=True):
-            states.append(sum(edge(states[source]) for (_, source), edge in zip(chosen, edges, strict=True)))
+            states.append(total(edge(states[source]) for (_, source), edge in zip(chosen, edges, strict=True)))
         return torch.cat(states[2:], dim=1)
 
     def _drop_path(self, x: Tensor) -> Tensor | None:
         """What multiplies each edge's samples, [edges, N], drawn in the formula's order; None without drop path."""
-        drops = [edge[1] if len(edge) > 1 else None for edges in self.dag for edge in edges]
+        drops = [last if isinstance(last := edge[-1], DropPath) else None for edges in self.dag for edge in edges]
         if not self.training or not any(drop and drop.is_active for drop in drops):
             return None
         return torch.stack([drop.factors(x) if drop and drop.is_active else x.new_ones(len(x)) for drop in drops])
 
 
-def make_evaluation_stages(layout: Layout, genotypes: Sequence[Genotype], affine: bool) -> nn.ModuleList:
+def make_evaluation_stages(layout: Layout, genotypes: Sequence[Genotype], affine: bool) -> Stages:
     """The cells of the evaluation network: a list of stages, each a list of :class:`EvaluationCell`."""
-    return nn.ModuleList(
-        nn.ModuleList(
+    return Modules(
+        Modules(
             EvaluationCell(shape, genotype.reduce if shape.reduction else genotype.normal, affine) for shape in stage
         )
         for stage, genotype in zip(layout.shapes(layout.evaluation_cells), genotypes, strict=True)
     )
 
 
-class RetrainNetwork(nn.Module):
+class RetrainNetwork(RetrainedNetwork):
     """The network of a genotype (one a stage) as it is retrained: affine batch norms, drop path, auxiliary head.
 
     Its state dict has the layout of the published checkpoints.
@@ -128,8 +130,8 @@ class RetrainNetwork(nn.Module):
         self.grad_checkpointing = grad_checkpointing
         self.feature_extractor = make_stem(layout)
         self.nas_layers = make_evaluation_stages(layout, genotypes, affine=True)
-        self.fc = nn.Linear(layout.stage_output(layout.layer_num - 1)[0], layout.n_classes)
-        self.aux_head = None
+        self.fc: nn.Module = nn.Linear(layout.stage_output(layout.layer_num - 1)[0], layout.n_classes)
+        self.aux_head: AuxiliaryHead | None = None
         if auxiliary:
             features = layout.stage_output(layout.layer_num - 2)
             self.aux_head = AuxiliaryHead(*features, layout.n_classes, layout.model_type)

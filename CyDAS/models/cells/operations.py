@@ -43,12 +43,10 @@ class StdConv(nn.Module):
 
     def __init__(self, c_in: int, c_out: int, affine: bool):
         super().__init__()
-        self.net = nn.Sequential(
-            nn.ReLU(),
-            nn.Conv2d(c_in, c_out, 1, bias=False),
-            nn.BatchNorm2d(c_out, affine=affine),
-        )
-        self._plan = ProjectionPlan([self.net[1]], self.net[2], self, [self.net])
+        convolution = nn.Conv2d(c_in, c_out, 1, bias=False)
+        norm = nn.BatchNorm2d(c_out, affine=affine)
+        self.net = nn.Sequential(nn.ReLU(), convolution, norm)
+        self._plan = ProjectionPlan([convolution], norm, self, [self.net])
 
     def forward(self, x: Tensor) -> Tensor:
         native = project(x, self._plan)
@@ -99,7 +97,7 @@ class FactorizedReduce(nn.Module):
     def fold_batch_norm(self) -> None:
         """Fold the batch norm into both convolutions, for evaluation only."""
         fold_into((self.conv1, self.conv2), self.bn)
-        self.bn = nn.Identity()
+        self.bn = nn.Identity()  # type: ignore[assignment]  # the plan notices and no longer applies
 
 
 class DilConv(nn.Module):

@@ -1,6 +1,6 @@
 """The search network's cells and the architecture parameters that weigh their operations."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -10,9 +10,12 @@ from CyDAS.models.cells.cell_plan import Operation, plan_cell
 from CyDAS.models.cells.layout import NODES, CellShape, Layout, State
 from CyDAS.models.cells.mixed import run_cell
 from CyDAS.models.cells.operations import OPERATIONS, make_operation, make_preprocessing
+from CyDAS.models.joint import Alphas
+from CyDAS.models.modules import Modules, Stages
+from CyDAS.models.total import total
 
 
-class StageAlphas(nn.ModuleList):
+class StageAlphas(Modules[nn.ParameterList]):
     """The architecture parameters of one stage: alpha normal, alpha reduce, beta normal, beta reduce.
 
     ``alpha[i]``: [i + 2, 8], ``beta[i]``: [i + 2] for node i. A stage without a reduction cell has no use for its
@@ -44,7 +47,7 @@ class Mixture(NamedTuple):
     reduce: list[Tensor]
 
 
-class ArchitectureParameters(nn.ModuleList):
+class ArchitectureParameters(Modules[StageAlphas], Alphas):
     """All architecture parameters: one :class:`StageAlphas` a stage, or one for all with ``repeat_cell``."""
 
     def __init__(self, layout: Layout, repeat_cell: bool, use_beta: bool):
@@ -63,7 +66,7 @@ class ArchitectureParameters(nn.ModuleList):
         return own * self.layer_num if self.repeat_cell else own
 
 
-def edge_weights(alphas: Sequence[Tensor], betas: Sequence[Tensor]) -> list[Tensor]:
+def edge_weights(alphas: Iterable[Tensor], betas: Iterable[Tensor]) -> list[Tensor]:
     """Per node ``softmax(alpha)_o * softmax(beta)_j``: [i + 2, 8]. In float32 at least, also under autocast."""
     return [alpha.softmax(dim=-1) * beta.softmax(dim=-1)[:, None] for alpha, beta in zip(alphas, betas, strict=True)]
 
@@ -77,7 +80,7 @@ class MixedOp(nn.Module):
 
     def forward(self, x: Tensor, weights: Tensor) -> Tensor:
         """``weights``: [8]. The last operation, ``none``, adds zero and is not computed."""
-        return sum(weights[index] * op(x) for index, op in enumerate(self._ops[:-1]))
+        return total(weights[index] * op(x) for index, op in enumerate(self._ops[:-1]))
 
 
 class SearchCell(nn.Module):
@@ -88,8 +91,8 @@ class SearchCell(nn.Module):
         self.reduction = shape.reduction
         self.preproc0 = make_preprocessing(shape.c_pp, shape.channels, shape.halve_input0, affine)
         self.preproc1 = make_preprocessing(shape.c_p, shape.channels, False, affine)
-        self.dag = nn.ModuleList(
-            nn.ModuleList(
+        self.dag = Modules(
+            Modules(
                 MixedOp(shape.channels, 2 if shape.reduction and source < 2 else 1, affine) for source in range(i + 2)
             )
             for i in range(NODES)
@@ -104,10 +107,10 @@ class SearchCell(nn.Module):
 
     def forward(self, state: State, mixture: Mixture) -> State:
         states = [self.preproc0(state[0]), self.preproc1(state[1])]
-        mixture = mixture.reduce if self.reduction else mixture.normal
-        if not (self._plan.applies(states, self.training, mixture) and self._fits(mixture)):
-            return state[1], self._formula(states, mixture)
-        weights = torch.cat([weights.flatten() for weights in mixture])
+        own = mixture.reduce if self.reduction else mixture.normal
+        if not (self._plan.applies(states, self.training, own) and self._fits(own)):
+            return state[1], self._formula(states, own)
+        weights = torch.cat([weights.flatten() for weights in own])
         return state[1], run_cell(self._plan, states, weights, self.training)
 
     def _fits(self, mixture: list[Tensor]) -> bool:
@@ -117,11 +120,11 @@ class SearchCell(nn.Module):
     def _formula(self, states: list[Tensor], mixture: list[Tensor]) -> Tensor:
         """The nodes, as the paper writes them; where the native step does not apply."""
         for edges, weights in zip(self.dag, mixture, strict=True):
-            states.append(sum(edge(s, w) for edge, s, w in zip(edges, states, weights, strict=True)))
+            states.append(total(edge(s, w) for edge, s, w in zip(edges, states, weights, strict=True)))
         return torch.cat(states[2:], dim=1)
 
 
-def make_search_stages(layout: Layout, affine: bool) -> nn.ModuleList:
+def make_search_stages(layout: Layout, affine: bool) -> Stages:
     """The cells of the search network: a list of stages, each a list of :class:`SearchCell`."""
     shapes = layout.shapes(layout.search_cells)
-    return nn.ModuleList(nn.ModuleList(SearchCell(shape, affine) for shape in stage) for stage in shapes)
+    return Modules(Modules(SearchCell(shape, affine) for shape in stage) for stage in shapes)

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from CyDAS.models.chain.architecture import IDENTITY, OPERATIONS, SEARCHED, Architecture, without_gaps
+from CyDAS.models.joint import Alphas
 
 #: Columns of alpha: the operations, then the identity.
 COLUMNS = len(OPERATIONS) + 1
 
 
-class ArchitectureParameters(nn.ParameterList):
+class ArchitectureParameters(nn.ParameterList, Alphas):
     """One alpha a stage with a choice, [blocks, 7]; the identity, the last column, is not for a stage's first block.
 
     The identity starts with as much weight as all operations together: whether there is a block is as open as which

@@ -5,6 +5,7 @@ They are timm's blocks with the arguments of ``network.py``: put together they c
 
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import torch.nn.functional as F
 from timm.models._efficientnet_blocks import ConvBnAct, DepthwiseSeparableConv, InvertedResidual
@@ -15,6 +16,7 @@ from CyDAS.models.chain.architecture import OPERATIONS, SEARCHED, STEM_WIDTH, WI
 from CyDAS.models.chain.layout import BlockShape, ChainLayout
 from CyDAS.models.chain.network import HEAD_WIDTH, squeeze_excite
 from CyDAS.models.heads import DistillationHead
+from CyDAS.models.modules import Modules, Stages
 
 #: What a block passes on: its output, [N, C, H, W].
 State = tuple[Tensor]
@@ -23,7 +25,7 @@ State = tuple[Tensor]
 HEAD_STAGES = (2, 4)
 
 #: Squeeze-and-excitation to a quarter of the expanded width, as in every block of the space.
-block_squeeze_excite = partial(squeeze_excite, rd_ratio=0.25)
+block_squeeze_excite: Any = partial(squeeze_excite, rd_ratio=0.25)  # where timm's annotations say a class
 
 
 def make_operation(shape: BlockShape, operation: int, affine: bool = True) -> InvertedResidual:
@@ -102,10 +104,10 @@ def make_heads(layout: ChainLayout) -> dict[int, DistillationHead]:
     }
 
 
-def make_evaluation_stages(layout: ChainLayout, architecture: Architecture) -> nn.ModuleList:
+def make_evaluation_stages(layout: ChainLayout, architecture: Architecture) -> Stages:
     """The evaluation network's stages 1 to 5, each a list of :class:`EvaluationBlock`; its list index is one less."""
-    return nn.ModuleList(
-        nn.ModuleList(
+    return Modules(
+        Modules(
             EvaluationBlock(layout.block(stage, index), operation, slot)
             for index, (operation, slot) in enumerate(
                 zip(architecture.stages[stage], architecture.slots_of(stage), strict=True)

@@ -6,7 +6,7 @@ to multiples of 8.
 """
 
 from functools import partial
-from typing import Any
+from typing import Any, Literal, TypeVar, overload
 
 from timm.models._builder import build_model_with_cfg, pretrained_cfg_for_features
 from timm.models._efficientnet_blocks import ConvBnAct, DepthwiseSeparableConv, InvertedResidual, SqueezeExcite
@@ -18,15 +18,14 @@ from CyDAS.models import checkpointing
 from CyDAS.models.backbone import Backbone
 from CyDAS.models.chain.architecture import STEM_WIDTH, Architecture, block_strings
 from CyDAS.models.fuse import fold_into
-from CyDAS.models.heads import RetrainOutput
-from CyDAS.utils.profile import count_parameters
+from CyDAS.models.heads import RetrainedNetwork, RetrainOutput
 
 #: Channels before the last layer, unless ``num_features`` says others.
 HEAD_WIDTH = 1280
 #: Where timm keeps the features of strides 4, 8, 16 and 32; its index 0 is stage 0, at stride 2.
 FEATURE_INDICES = (1, 2, 3, 4)
-#: Arguments of classifiers that mean nothing to a backbone.
-_CLASSIFIER_ONLY = ("num_classes", "num_features", "head_bias", "head_norm", "global_pool")
+#: Arguments of classifiers that mean nothing to a backbone. (timm's annotation knows a tuple of one only.)
+_CLASSIFIER_ONLY: Any = ("num_classes", "num_features", "head_bias", "head_norm", "global_pool")
 
 
 #: Squeeze-and-excitation of this family: ReLU inside whatever the block has, hard sigmoid, width rounded to 8.
@@ -51,14 +50,11 @@ class ChainBackbone(MobileNetV3Features, Backbone):
         return self(x)
 
 
-class RetrainedChain(MobileNetV3):
+class RetrainedChain(MobileNetV3, RetrainedNetwork):
     """The found network in a retraining and a test: it answers as the other spaces' networks do.
 
     Its state dict is timm's own. Drop path has timm's rates: constant over the epochs, growing with the depth.
     """
-
-    def count_parameters(self) -> int:
-        return count_parameters(self)
 
     def set_drop_path(self, p: float) -> None:
         """Rates are the builder's (``drop_path_rate``), and stay as they are."""
@@ -73,12 +69,13 @@ class RetrainedChain(MobileNetV3):
 
     def forward_features(self, x: Tensor) -> Tensor:
         x = self.bn1(self.conv_stem(x))
+        stage: Any  # a Sequential
         for stage in self.blocks:
             for block in stage:  # timm's own checkpointing would move the batch norms' statistics twice
                 x = checkpointing.run(block, self.grad_checkpointing, x)
         return x
 
-    def forward(self, x: Tensor) -> RetrainOutput:
+    def forward(self, x: Tensor) -> RetrainOutput:  # type: ignore[override]  # as the other spaces' networks answer
         """``x``: [N, C, H, W]."""
         return RetrainOutput(super().forward(x), None)
 
@@ -92,6 +89,15 @@ _NORMS = {
 }
 
 
+Network = TypeVar("Network", bound=MobileNetV3)
+
+
+@overload
+def chain_network(architecture: Architecture, *, features_only: Literal[True], **options: Any) -> ChainBackbone: ...
+@overload
+def chain_network(architecture: Architecture, *, kind: type[Network], **options: Any) -> Network: ...
+@overload
+def chain_network(architecture: Architecture, **options: Any) -> MobileNetV3: ...
 def chain_network(
     architecture: Architecture,
     *,
@@ -114,7 +120,7 @@ def chain_network(
     if features_only:
         options = {"out_indices": FEATURE_INDICES, **options}
     batch_norm = partial(nn.BatchNorm2d, **resolve_bn_args(options))
-    network = build_model_with_cfg(
+    network: Any = build_model_with_cfg(
         ChainBackbone if features_only else kind,
         variant,
         pretrained,

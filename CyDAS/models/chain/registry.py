@@ -7,7 +7,7 @@ also takes ``architecture``, a list of operations a stage. Networks are imported
 from collections.abc import Callable
 from typing import Any
 
-from timm.models import generate_default_cfgs, register_model
+from timm.models import PretrainedCfg, generate_default_cfgs, register_model
 from torch import nn
 
 from CyDAS.models.chain.architecture import parse_architecture
@@ -34,9 +34,10 @@ def _settings(image_size: int) -> dict[str, Any]:
 
 
 #: Where ``register_model`` looks for the settings.
-default_cfgs = generate_default_cfgs(
-    {name: _settings(network.image_size) for name, network in PUBLISHED.items()} | {ANY: _settings(224)}
-)
+_by_name: dict[str, dict[str, Any] | PretrainedCfg] = {
+    name: _settings(network.image_size) for name, network in PUBLISHED.items()
+}
+default_cfgs = generate_default_cfgs(_by_name | {ANY: _settings(224)})
 
 
 def _entry(name: str, published: Published | None) -> Callable[..., nn.Module]:

@@ -21,12 +21,15 @@ from math import sqrt
 
 import torch
 import torch.nn.functional as F
+from timm.models._efficientnet_blocks import SqueezeExcite
 from torch import Tensor, nn
 
 from CyDAS.models.chain.architecture import SEARCHED
 from CyDAS.models.chain.blocks import State, block_squeeze_excite
 from CyDAS.models.chain.layout import BlockShape, ChainLayout
 from CyDAS.models.chain.recomputed import convolve
+from CyDAS.models.modules import Modules, Stages
+from CyDAS.models.total import total
 
 KERNELS = (3, 5, 7)
 NARROW, WIDE = 4, 6  #: the expansions
@@ -44,7 +47,7 @@ class MixedBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(wide, affine=affine)
         self.kernels = nn.ParameterList(torch.randn(wide, 1, k, k) * sqrt(2 / k**2) for k in KERNELS)
         self.bn2 = nn.BatchNorm2d(wide, affine=affine)
-        self.se = nn.ModuleList([block_squeeze_excite(self.narrow), block_squeeze_excite(wide)])
+        self.se: Modules[SqueezeExcite] = Modules([block_squeeze_excite(self.narrow), block_squeeze_excite(wide)])
         self.conv_pwl = nn.Conv2d(wide, shape.c_out, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(shape.c_out, affine=affine)
         for convolution in (self.conv_pw, self.conv_pwl):
@@ -69,11 +72,11 @@ class MixedBlock(nn.Module):
         of_wide = p[:, 1] / p[:, 1].sum().clamp_min(torch.finfo(p.dtype).tiny)
         shares = p.sum(dim=1, keepdim=True), of_wide[:, None]
         widths = self.narrow, self.conv_pw.out_channels - self.narrow
-        shares = torch.cat([share.expand(-1, width) for share, width in zip(shares, widths, strict=True)], dim=1)
+        spread = torch.cat([share.expand(-1, width) for share, width in zip(shares, widths, strict=True)], dim=1)
         largest = KERNELS[-1]
-        return sum(
+        return total(
             share[:, None, None, None] * F.pad(kernel, [(largest - size) // 2] * 4)
-            for size, kernel, share in zip(KERNELS, self.kernels, shares, strict=True)
+            for size, kernel, share in zip(KERNELS, self.kernels, spread, strict=True)
         )
 
     def _gates(self, h: Tensor, p: Tensor) -> Tensor:
@@ -88,14 +91,14 @@ def _gated(h: Tensor, gates: Tensor) -> Tensor:
     return F.silu(h) * gates
 
 
-def _gate(se: nn.Module, mean: Tensor) -> Tensor:
+def _gate(se: SqueezeExcite, mean: Tensor) -> Tensor:
     """What squeeze-and-excitation multiplies its input with, from its input's mean."""
     return se.gate(se.conv_expand(se.act1(se.conv_reduce(mean))))
 
 
-def make_search_stages(layout: ChainLayout, affine: bool = False) -> nn.ModuleList:
+def make_search_stages(layout: ChainLayout, affine: bool = False) -> Stages:
     """The search network's stages 1 to 5, each a list of :class:`MixedBlock`; its list index is one less."""
-    return nn.ModuleList(
-        nn.ModuleList(MixedBlock(layout.block(stage, index), index, affine) for index in range(layout.depth))
+    return Modules(
+        Modules(MixedBlock(layout.block(stage, index), index, affine) for index in range(layout.depth))
         for stage in SEARCHED
     )

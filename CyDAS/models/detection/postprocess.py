@@ -40,9 +40,9 @@ def candidates(
         best = own.max(dim=1).values.topk(min(per_level, len(own))).indices
         boxes.append(CODER.decode_single(deltas[best].to(anchors.dtype), anchors[best]))
         scores.append(own[best])
-    boxes, scores = clip_boxes(torch.cat(boxes), size), torch.cat(scores)
-    anchor, label = (scores > least).nonzero(as_tuple=True)
-    return Detections(boxes[anchor], scores[anchor, label], label)
+    clipped, all_scores = clip_boxes(torch.cat(boxes), size), torch.cat(scores)
+    anchor, label = (all_scores > least).nonzero(as_tuple=True)
+    return Detections(clipped[anchor], all_scores[anchor, label], label)
 
 
 def suppress(found: Detections, overlap: float = OVERLAP, most: int = MOST) -> Detections:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, FeaturePyramidNetwork
 
+from CyDAS.utils.present import present
+
 
 class LevelsBeyond(ExtraFPNBlock):
     """Strides 64 and 128 from the backbone's last feature, without an activation between the two."""
@@ -28,7 +30,7 @@ class Pyramid(FeaturePyramidNetwork):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
+                nn.init.zeros_(present(module.bias))
 
     def levels(self, features: Sequence[Tensor]) -> list[Tensor]:
         """From features at strides 8, 16, 32, each [N, C, H, W], to levels at 8, 16, 32, 64, 128."""

@@ -32,7 +32,7 @@ def _fit_to_width(head: nn.Module, width: int) -> None:
     """
     for parameter in head.parameters():
         if parameter.dim() > 1:
-            parameter *= (WIDTH / width) ** 0.5
+            parameter.mul_((WIDTH / width) ** 0.5)
 
 
 class RetinaNet(nn.Module):
@@ -57,5 +57,5 @@ class RetinaNet(nn.Module):
     def detect(self, levels: list[Tensor]) -> DetectorOutput:
         """What the heads say of a pyramid's levels."""
         said = self.head(levels)
-        grids = [tuple(level.shape[-2:]) for level in levels]
+        grids = [(level.shape[-2], level.shape[-1]) for level in levels]
         return DetectorOutput(said["cls_logits"], said["bbox_regression"], self.anchors(levels), grids)

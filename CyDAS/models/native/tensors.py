@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from torch.autograd import forward_ad
 
 from CyDAS.models.native import library
 from CyDAS.models.native.watch import PLAIN_TYPES
+from CyDAS.utils.present import present
 
 SUFFIXES = {torch.float32: "float32", torch.float64: "float64"}
 
@@ -112,14 +114,16 @@ def differentiable_once(backward: Callable) -> Callable:
             b"a native step of a cell can be differentiated once only: set CYDAS_NATIVE=0 for second derivatives",
             len(gradients),
         )
-        return refuse(*(None if gradient is None else gradient.detach().requires_grad_() for gradient in gradients))
+        leaves: list[Any]  # of None, too, which PyTorch's annotation leaves out
+        leaves = [None if gradient is None else gradient.detach().requires_grad_() for gradient in gradients]
+        return refuse(*leaves)
 
     return compute
 
 
 def gradients_like(parameters: Sequence[Tensor | None], wanted: Sequence[bool]) -> list[Tensor | None]:
     """Uninitialised gradients of the wanted parameters, cut from one buffer."""
-    chosen = [p for p, want in zip(parameters, wanted, strict=True) if want]
+    chosen = [present(p) for p, want in zip(parameters, wanted, strict=True) if want]
     if not chosen:
         return [None] * len(parameters)
     flat = chosen[0].new_empty(sum(p.numel() for p in chosen))

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as all_modules
 
+from CyDAS.utils.present import present
+
 #: Types of tensors that are numbers in memory and nothing else.
 PLAIN_TYPES = frozenset((Tensor, nn.Parameter))
 #: What the arithmetic of modules without parameters to check depends on; it must stay as it was.
@@ -32,17 +34,17 @@ _ASPECTS = attrgetter("dtype", "shape", "is_cpu", "layout")
 
 
 def is_convolution(
-    module: nn.Module, c_in: int, c_out: int, kernel: int = 1, stride: int = 1, dilation: int = 1, groups: int = 1
+    conv: nn.Module | None, c_in: int, c_out: int, kernel: int = 1, stride: int = 1, dilation: int = 1, groups: int = 1
 ) -> bool:
     """Whether a module is this convolution: without bias, and with zeros around so that stride 1 keeps the size."""
     square = (c_out, c_in // groups, kernel, kernel)
     padding = dilation * (kernel - 1) // 2
     settings = (stride, stride), (padding, padding), (dilation, dilation), groups, "zeros"
     return (
-        type(module) is nn.Conv2d
-        and module.bias is None
-        and module.weight.shape == square
-        and SETTINGS[nn.Conv2d](vars(module)) == settings
+        type(conv) is nn.Conv2d
+        and conv.bias is None
+        and conv.weight.shape == square
+        and SETTINGS[nn.Conv2d](vars(conv)) == settings
     )
 
 
@@ -122,7 +124,7 @@ class Parts:
         if len(set(norms)) < len(norms):
             raise TypeError("a batch norm occurs twice")
         modules = dict.fromkeys(module for root in roots for module in root.modules())
-        optional = [(m, "bias") for m in modules if type(m) is nn.Conv2d]
+        optional: list[tuple[nn.Module, str]] = [(m, "bias") for m in modules if type(m) is nn.Conv2d]
         optional += [(norm, name) for norm in norms for name in ("weight", "bias")]
         places = [place if place and place[0]._parameters[place[1]] is not None else None for place in places]
         self.norms = list(norms)
@@ -131,7 +133,7 @@ class Parts:
         self._parameters = [(module._parameters, name) for module, name in filter(None, places)]
         self._absent = [(module._parameters, name) for module, name in optional if (module, name) not in places]
         self._buffers = [(norm._buffers, name) for norm in norms for name in BUFFERS]
-        self._shapes = [tensor.shape for tensor in self.parameters() + self.buffers()]
+        self._shapes = [present(tensor).shape for tensor in self.parameters() + self.buffers()]
         self._wanted: dict[torch.dtype, list[tuple]] = {}
         self._watch = Watch(roots, holder)
 
@@ -153,7 +155,7 @@ class Parts:
 
     def eps_and_momentum(self) -> tuple[float, float]:
         """Of all norms."""
-        return (self.norms[0].eps, self.norms[0].momentum) if self.norms else (0.0, 0.0)
+        return (self.norms[0].eps, present(self.norms[0].momentum)) if self.norms else (0.0, 0.0)
 
     def hold(self, dtype: torch.dtype, training: bool) -> bool:
         """Whether modules and tensors are those that the step was made for, the latter in ``dtype`` on a CPU, and all
@@ -168,7 +170,7 @@ class Parts:
         return in_training is training and type(eps) is float and type(momentum) in (float, int) and tracks is True
 
     def _tensors_fit(self, dtype: torch.dtype, training: bool) -> bool:
-        buffers = self.buffers()
+        buffers: list[Any] = self.buffers()  # whose types are the first thing that is looked at
         tensors = self.parameters() + buffers
         return (
             PLAIN_TYPES.issuperset(map(type, tensors))

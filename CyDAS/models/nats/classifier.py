@@ -9,7 +9,7 @@ from CyDAS.models.classifier import Classifier
 from CyDAS.models.nats.networks import NatsNetwork
 
 
-class NatsClassifier(Classifier, NatsNetwork):
+class NatsClassifier(Classifier, NatsNetwork):  # type: ignore[misc]  # timm asks for logits alone
     """The benchmark's network."""
 
     def forward_features(self, x: Tensor) -> Tensor:

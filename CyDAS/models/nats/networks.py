@@ -4,20 +4,23 @@ A cell is the complete graph of four nodes; node i is the sum over j < i of one 
 is the output. Module names follow the layout of the published checkpoints.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from CyDAS.models import checkpointing
-from CyDAS.models.cells.cell_plan import CellPlan, NoPlan, Operation, plan_cell
+from CyDAS.models.cells.cell_plan import CellPlan, Operation, plan_cell
 from CyDAS.models.cells.layout import nearest_sizes
 from CyDAS.models.cells.mixed import run_cell
 from CyDAS.models.cells.operations import ConvUnit, Zero
-from CyDAS.models.heads import RetrainOutput
+from CyDAS.models.heads import RetrainedNetwork, RetrainOutput
+from CyDAS.models.joint import Alphas
+from CyDAS.models.modules import Modules, Stages
 from CyDAS.models.nats.architecture import EDGE_NAMES, EDGES, OPERATIONS, Architecture
+from CyDAS.models.total import total
 
 #: Stages of the networks.
 STAGES = 3
@@ -75,7 +78,7 @@ def make_operation(name: str, channels: int, affine: bool) -> nn.Module:
     raise ValueError(f"unknown operation {name!r}; known: {', '.join(OPERATIONS)}")
 
 
-def _make_plan(edges: Sequence[Sequence[nn.Module]], channels: int, cell: nn.Module, name: str) -> CellPlan | NoPlan:
+def _make_plan(edges: Iterable[Iterable[nn.Module]], channels: int, cell: nn.Module, name: str) -> CellPlan:
     """The plan of a cell with these operations, its child ``name``, on each of :data:`EDGES`.
 
     Node 1 is the native step's first node.
@@ -93,10 +96,9 @@ class SearchCell(nn.Module):
 
     def __init__(self, channels: int, affine: bool):
         super().__init__()
-        self.edges = nn.ModuleDict(
-            {edge: nn.ModuleList(make_operation(name, channels, affine) for name in OPERATIONS) for edge in EDGE_NAMES}
-        )
-        self._plan = _make_plan(list(self.edges.values()), channels, self, "edges")
+        edges = {edge: Modules(make_operation(name, channels, affine) for name in OPERATIONS) for edge in EDGE_NAMES}
+        self.edges = nn.ModuleDict(edges)
+        self._plan = _make_plan(edges.values(), channels, self, "edges")
 
     def forward(self, state: State, mixture: Tensor) -> State:
         """``mixture``: [6, 5], what multiplies each edge's operations."""
@@ -106,13 +108,13 @@ class SearchCell(nn.Module):
         nodes = [x]
         for target in range(1, 4):
             edges = [(index, source) for index, (at, source) in enumerate(EDGES) if at == target]
-            nodes.append(sum(self._edge(index, nodes[source], mixture[index]) for index, source in edges))
+            nodes.append(total(self._edge(index, nodes[source], mixture[index]) for index, source in edges))
         return (nodes[-1],)
 
     def _edge(self, index: int, x: Tensor, weights: Tensor) -> Tensor:
         """One edge, as the paper writes it; ``none`` adds zero and is not computed."""
-        operations = self.edges[EDGE_NAMES[index]]
-        return sum(weights[column] * operations[column](x) for column in range(1, len(OPERATIONS)))
+        operations = cast(nn.ModuleList, self.edges[EDGE_NAMES[index]])
+        return total(weights[column] * operations[column](x) for column in range(1, len(OPERATIONS)))
 
 
 class EvaluationCell(nn.Module):
@@ -136,7 +138,7 @@ class EvaluationCell(nn.Module):
         nodes = [x]
         for target in range(1, 4):
             edges = [(layer, source) for layer, (at, source) in zip(self.layers, EDGES, strict=True) if at == target]
-            nodes.append(sum(layer(nodes[source]) for layer, source in edges))
+            nodes.append(total(layer(nodes[source]) for layer, source in edges))
         return (nodes[-1],)
 
 
@@ -169,19 +171,19 @@ class Stem(nn.ModuleList):
         return (self[0](x),)
 
 
-def make_stages(layout: NatsLayout, make_cell: type, *arguments: object) -> nn.ModuleList:
+def make_stages(layout: NatsLayout, make_cell: type[nn.Module], *arguments: object) -> Stages:
     """Three stages of ``make_cell(channels, *arguments)``, a residual block at the end of the first two."""
-    stages = nn.ModuleList()
+    stages: Stages = Modules()
     for stage in range(STAGES):
         channels = layout.channels(stage)
         blocks = [make_cell(channels, *arguments) for _ in range(layout.cells_per_stage)]
         if stage < STAGES - 1:
             blocks.append(ResidualBlock(channels, 2 * channels))
-        stages.append(nn.ModuleList(blocks))
+        stages.append(Modules(blocks))
     return stages
 
 
-class ArchitectureParameters(nn.Module):
+class ArchitectureParameters(Alphas):
     """``alpha``: [edges, operations], [6, 5] in NATS-Bench, one row an edge, shared by all cells."""
 
     def __init__(self, edges: int = len(EDGES), operations: int = len(OPERATIONS)):
@@ -193,7 +195,7 @@ class ArchitectureParameters(nn.Module):
         return [self.alpha.softmax(dim=-1)] * STAGES
 
 
-class NatsNetwork(nn.Module):
+class NatsNetwork(RetrainedNetwork):
     """The benchmark's own network of an architecture: batch norm and ReLU before the pooling, no auxiliary head."""
 
     def __init__(
@@ -206,10 +208,7 @@ class NatsNetwork(nn.Module):
         self.feature_extractor = Stem(layout)
         self.nas_layers = make_stages(layout, make_cell, architecture, True)
         self.lastact = nn.Sequential(nn.BatchNorm2d(features), nn.ReLU())
-        self.fc = nn.Linear(features, layout.n_classes)
-
-    def count_parameters(self) -> int:
-        return sum(p.numel() for p in self.parameters())
+        self.fc: nn.Module = nn.Linear(features, layout.n_classes)
 
     def set_drop_path(self, p: float) -> None:
         """The benchmark's recipe has no drop path."""

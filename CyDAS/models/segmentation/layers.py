@@ -18,7 +18,7 @@ def nested_conv_norm(c_in: int, c_out: int, kernel: int) -> nn.Sequential:
     return nn.Sequential(OrderedDict(conv=nn.Sequential(*conv_norm(c_in, c_out, kernel))))
 
 
-def resize(x: Tensor, size: tuple[int, int], align_corners: bool = False) -> Tensor:
+def resize(x: Tensor, size: tuple[int, ...], align_corners: bool = False) -> Tensor:
     """``x``: [N, C, h, w], bilinearly to ``size``, (height, width)."""
     return F.interpolate(x, size, mode="bilinear", align_corners=align_corners)
 

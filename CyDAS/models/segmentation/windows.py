@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from CyDAS.utils.present import present
+
 
 def slide(network: Callable[[Tensor], Tensor], x: Tensor, window: tuple[int, int], multiple: int) -> Tensor:
     """The mean probability of every class at every pixel, as logarithm: ``x`` [N, 3, H, W] to [N, classes, H, W].
@@ -13,16 +15,17 @@ def slide(network: Callable[[Tensor], Tensor], x: Tensor, window: tuple[int, int
     smaller than a window, the window is as large as the image. H, W and ``window`` are multiples of ``multiple``.
     """
     sizes = [min(side, whole) for side, whole in zip(window, x.shape[-2:], strict=True)]
-    total, times = 0.0, x.new_zeros(x.shape[-2:])
+    total: Tensor | None = None
+    times = x.new_zeros(x.shape[-2:])
     for top in _starts(x.shape[-2], sizes[0], multiple):
         for left in _starts(x.shape[-1], sizes[1], multiple):
             rows, columns = slice(top, top + sizes[0]), slice(left, left + sizes[1])
             probabilities = network(x[..., rows, columns]).softmax(dim=1)
-            if not isinstance(total, Tensor):
+            if total is None:
                 total = probabilities.new_zeros(*probabilities.shape[:2], *x.shape[-2:])
             total[..., rows, columns] += probabilities
             times[rows, columns] += 1
-    return torch.log(total / times)
+    return torch.log(present(total) / times)
 
 
 def _starts(whole: int, size: int, multiple: int) -> list[int]:
