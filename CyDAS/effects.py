@@ -108,8 +108,8 @@ RULES = (
     ),
     Rule(
         _flags(
-            "finalist_rounds finalist_noise finalist_changes finalist_margin finalist_val finalist_epochs finalist_lr "
-            "finalist_cells"
+            "finalist_rounds finalist_noise finalist_changes finalist_margin finalist_size finalist_val "
+            "finalist_epochs finalist_lr finalist_cells"
         ),
         lambda c, p: c.finalists < 2,
         "without --finalists",

@@ -68,6 +68,7 @@ JOINT_FLAGS = f"{FLAGS}::test_options_of_the_joint_network_are_the_flags"
 
 CHAINS = "tests/test_chain_programs.py"
 STABLE = "tests/test_stability.py"
+FINALISTS = "CyDAS/engine/finalists.py"
 
 #: None of them may survive.
 # fmt: off
@@ -479,16 +480,18 @@ MUTATIONS = [
              "tests/test_test_share.py::test_the_split_is_of_files_and_not_of_the_run"),
     Mutation("warm-up rounds vote", CYCLE, "if self.round > config.pretrain_epochs:", "if True:",
              f"{STABLE}::test_warm_up_rounds_have_no_vote"),
-    Mutation("the worst finalist leads", "CyDAS/engine/finalists.py", "if top1 > judged[leader][-1] + margin",
-             "if top1 < judged[leader][-1] - margin",
+    Mutation("the worst finalist leads", FINALISTS, "if score > scores[leader] + config.finalist_margin",
+             "if score < scores[leader] - config.finalist_margin",
              f"{STABLE}::test_a_finalist_leads_only_if_it_is_better_by_more_than_the_margin"),
-    Mutation("a finalist leads by less than the margin", "CyDAS/engine/finalists.py", "judged[leader][-1] + margin",
-             "judged[leader][-1]",
+    Mutation("a finalist leads by less than the margin", FINALISTS, "scores[leader] + config.finalist_margin",
+             "scores[leader]",
              f"{STABLE}::test_a_finalist_leads_only_if_it_is_better_by_more_than_the_margin"),
-    Mutation("finalists are changes of the first one", "CyDAS/engine/finalists.py",
+    Mutation("small finalists are preferred", FINALISTS, "self.top1 + size", "self.top1 - size",
+             f"{STABLE}::test_size_counts_for_as_many_points_as_the_flag_says"),
+    Mutation("finalists are changes of the first one", FINALISTS,
              "start=tried[leader] if", "start=tried[0] if",
              f"{STABLE}::test_with_changes_each_finalist_is_a_change_of_the_one_that_leads"),
-    Mutation("noise goes to all choices", "CyDAS/engine/finalists.py",
+    Mutation("noise goes to all choices", FINALISTS,
              "generator, config.finalist_changes)", "generator)",
              f"{STABLE}::test_with_changes_each_finalist_is_a_change_of_the_one_that_leads"),
     Mutation("finalists as shallow as the evaluation network", "CyDAS/spaces/nats.py",

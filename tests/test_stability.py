@@ -77,7 +77,7 @@ def test_all_of_it_is_off_by_default():
         "edge_mutation": 0.0, "average_rounds": 1, "alpha_lr_schedule": "constant", "keep_moments": False,
         "beta_decay": 0.0, "dirichlet": False, "lone_teacher": False, "finalists": 1,
         "finalist_rounds": 20, "finalist_epochs": 1.0, "finalist_lr": 0.1, "finalist_noise": 0.0,
-        "finalist_changes": 0, "finalist_margin": 0.0, "finalist_val": 1.0,
+        "finalist_changes": 0, "finalist_margin": 0.0, "finalist_size": 0.0, "finalist_val": 1.0,
     }  # fmt: skip
     assert config.evaluation_cells is config.finalist_cells is None
 
@@ -345,9 +345,19 @@ def test_a_climb_ends_where_no_change_is_left_and_takes_as_many_as_it_may():
 
 
 def test_a_finalist_leads_only_if_it_is_better_by_more_than_the_margin():
+    def leader(margin, size=0.0):
+        return leading(judged, SearchConfig(finalist_margin=margin, finalist_size=size))
+
     judged = [({}, 1, top1) for top1 in (30.0, 33.0, 34.0, 33.5)]
-    assert [leading(judged, margin) for margin in (0.0, 0.5, 2.0, 3.5, 4.0)] == [2, 2, 1, 2, 0]
-    assert leading([({}, 1, 3.0)] * 2, 0.0) == 0
+    assert [leader(margin) for margin in (0.0, 0.5, 2.0, 3.5, 4.0)] == [2, 2, 1, 2, 0]
+    judged = [({}, 1, 3.0)] * 2
+    assert leader(0.0) == 0
+
+
+def test_size_counts_for_as_many_points_as_the_flag_says():
+    judged = [({}, 1, 30.0, 1000), ({}, 1, 33.0, 500), ({}, 1, 29.0, 2000)]
+    sizes = {0.0: 1, 0.9: 1, 3.1: 2, 2.5: 2, 1.9: 1}
+    assert {size: leading(judged, SearchConfig(finalist_size=size)) for size in sizes} == sizes
 
 
 def test_finalists_are_judged_on_evenly_spaced_images_of_val():

@@ -1,12 +1,8 @@
 """Every flag of every program, once: name, unit, default, help. How they are read: ``utils/flags.py``."""
 
+from CyDAS.config.data_sets import DATASETS, EMBEDDED, FOLDER_PIXELS, IN_MEMORY, PUBLISHED
 from CyDAS.config.detection import DetectConfig
 from CyDAS.config.programs import (
-    DATASETS,
-    EMBEDDED,
-    FOLDER_PIXELS,
-    IN_MEMORY,
-    PUBLISHED,
     CommonConfig,
     EvaluationConfig,
     FoundNetworkConfig,

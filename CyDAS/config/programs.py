@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
+from CyDAS.config.data_sets import DATASETS
 from CyDAS.config.many import ManyFlags
 from CyDAS.config.recipe import RecipeFlags, TestImageFlags
 from CyDAS.config.run import RunFlags
@@ -23,20 +24,6 @@ from CyDAS.config.spaces import (
 from CyDAS.config.stability import StabilityFlags
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.flags import flag
-
-#: The values of ``--dataset``; an extension may add to them, and to those below.
-DATASETS = ["digits", "cluttered", "cifar10", "cifar100", "imagenet", "folder"]
-#: Data sets that are not read from class folders, and the pixels of their images where no --image_size is given.
-IN_MEMORY = {"digits": 16, "cluttered": 24, "cifar10": 32, "cifar100": 32}
-EMBEDDED = ("digits", "cluttered")  #: those of them that need no files
-FOLDER_PIXELS = 224  #: the same for class folders
-#: Flags that describe the published checkpoints, which do not say of what they are.
-PUBLISHED = {
-    "cifar10": {"dataset": "cifar10", "model_type": "cifar", "init_channels": 36, "stem_multiplier": 3, "layer_num": 3},
-    "imagenet": {
-        "dataset": "imagenet", "model_type": "imagenet", "init_channels": 48, "stem_multiplier": 1, "layer_num": 3,
-    },
-}  # fmt: skip
 
 
 @dataclass

@@ -51,6 +51,10 @@ class StabilityFlags:
         0.0, "points of top-1 by which a finalist must be better than the one that leads to lead instead of it",
         at_least=0,
     )  # fmt: skip
+    finalist_size: float = flag(
+        0.0, "points of top-1 that twice the multiply-accumulates count for between finalists: short trainings prefer "
+        "small networks to those that are better after long ones", at_least=0,
+    )  # fmt: skip
     finalist_val: float = flag(1.0, "share of the val half on which finalists are compared", above=0, at_most=1)
     finalist_epochs: float = flag(1.0, "epochs, or share of one, of a finalist's training on the train half", above=0)
     finalist_lr: float = flag(0.1, "learning rate at the start of a finalist's training (SGD, cosine to 0)", above=0)

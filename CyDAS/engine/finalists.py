@@ -24,6 +24,7 @@ from CyDAS.engine.stability import add_noise
 from CyDAS.runs.logs import RunLog
 from CyDAS.tasks.classification import Classification, retrain_loss
 from CyDAS.utils.distributed import copy_from_main, place
+from CyDAS.utils.profile import count_macs
 
 #: What a finalist's random numbers depend on beside the search's seed and its number; what the drawing of them does.
 STREAM, DRAWING = 8, 10
@@ -38,6 +39,11 @@ class Judged(NamedTuple):
     #: Of the last rounds, how many preferred it; of drawn ones, how often it was; of changes, of which finalist.
     rounds: int
     top1: float  #: percent, on the val half
+    macs: int = 1  #: multiply-accumulates of an image
+
+    def score(self, size: float) -> float:
+        """Points. ``size``: those of twice the multiply-accumulates, since short trainings prefer small networks."""
+        return self.top1 + size * math.log2(self.macs)
 
 
 def choose(
@@ -54,10 +60,11 @@ def choose(
         steps = finalist_steps(search.config, train)
         network = train_finalist(search, architecture, number, train, steps, log, progress)
         top1 = evaluate(network, task, val, search.precision).top1
-        search.judged.append(list(Judged(search.space.to_state(architecture), count, top1)))
-        log.info("finalist %d: top-1 %.2f %% on val", number + 1, top1)
+        macs = count_macs(network, next(val.epoch(steps=1))[0].shape[1:])
+        search.judged.append(list(Judged(search.space.to_state(architecture), count, top1, macs)))
+        log.info("finalist %d: top-1 %.2f %% on val, %.3f M multiply-accumulates", number + 1, top1, macs / 1e6)
         progress.end_phase(search)
-    leader = Judged(*search.judged[leading(search.judged, search.config.finalist_margin)])
+    leader = Judged(*search.judged[leading(search.judged, search.config)])
     return search.space.parse(leader.architecture, search.config.layer_num, "finalists")
 
 
@@ -68,15 +75,12 @@ def _origin(config: SearchConfig, count: int) -> str:
     return f"drawn {count} times" if config.finalist_noise else f"preferred in {count} rounds"
 
 
-def leading(judged: Sequence[Sequence], margin: float) -> int:
-    """Which one leads after all of them: the first does until one is better by more than so many points, and so on.
-
-    Short trainings prefer small networks to those that are better after long ones; a margin keeps small differences
-    from deciding.
-    """
+def leading(judged: Sequence[Sequence], config: SearchConfig) -> int:
+    """Which one leads after all of them: the first until one's score is higher by more than the margin, and so on."""
+    scores = [Judged(*each).score(config.finalist_size) for each in judged]
     leader = 0
-    for number, (_, _, top1) in enumerate(judged):
-        if top1 > judged[leader][-1] + margin:
+    for number, score in enumerate(scores):
+        if score > scores[leader] + config.finalist_margin:
             leader = number
     return leader
 
@@ -116,7 +120,7 @@ def climbing(search: CyclicSearch) -> Iterator[tuple[Any, int]]:
     tried: list[dict[str, Tensor]] = []  # alphas of each finalist
     known = set()
     for number in range(config.finalists):
-        leader = leading(search.judged[:number], config.finalist_margin) if number else 0
+        leader = leading(search.judged[:number], config) if number else 0
         for attempt in range(DRAWS if number else 1):
             made: dict[str, Tensor] = {}
             alter = partial(
