@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
-from CyDAS.config.data_sets import DATASETS
+from CyDAS.config.data_sets import DATASETS, PUBLISHED
 from CyDAS.config.many import ManyFlags
 from CyDAS.config.recipe import RecipeFlags, TestImageFlags
 from CyDAS.config.run import RunFlags
