@@ -37,7 +37,7 @@ CONFIGS = {
     "CyDAS.detect": DetectConfig, "CyDAS.segment": SegmentConfig,
 }  # fmt: skip
 #: Programs of others, and of the shell.
-OUTSIDE = {"ruff", "mkdocs", "source", "pytest"}
+OUTSIDE = {"ruff", "mypy", "mkdocs", "source", "pytest"}
 #: Scripts that do more than to start programs of Python.
 NOT_STARTED = {"scripts/sanitize.sh", "scripts/try_wheel.sh"}
 #: Documents whose commands are all run, and what makes each program small.
@@ -62,6 +62,8 @@ def lay(folder: Path) -> Path:
     mine = folder / "experiments/search/mine/config.yaml"
     mine.parent.mkdir(parents=True)
     mine.write_text("search_iter: 32\n")
+    for name, text in (("BASE", "search_iter: 32"), ("slow", "alpha_lr: 3e-4"), ("fast", "alpha_lr: 3e-3")):
+        (folder / f"{name}.yaml").write_text(f"{text}\n")
     (code,) = re.findall(r"```python\n(import torch\n.*?)```", (ROOT / "docs/extending.md").read_text(), re.DOTALL)
     (folder / "stripes.py").write_text(code)
     generator = np.random.default_rng(0)
