@@ -146,12 +146,17 @@ def alike(a: Any, b: Any) -> bool:
 
 
 def equal(kind: str, run: Path, other: Path) -> bool:
-    """Whether two runs ended alike."""
+    """Whether two runs ended alike; what differs is printed."""
+    differs = []
     if not alike(*(load_checkpoint(r / CHECKPOINT[kind], sealed=True) for r in (run, other))):
-        return False
+        differs.append("the last checkpoint")
     if kind == "search" and (run / "genotype.json").read_text() != (other / "genotype.json").read_text():
-        return False
-    return figures(run / f"{kind}.log") == figures(other / f"{kind}.log")
+        differs.append("the genotype")
+    ours, theirs = (figures(place / f"{kind}.log") for place in (run, other))
+    differs += [f"a line of the log: {line}" for line in [*ours, *theirs] if (line in ours) != (line in theirs)]
+    if differs:
+        print(f"{kind} {run.parents[1].name} differs in {'; '.join(differs[:4])}", flush=True)
+    return ours == theirs and not differs
 
 
 def figures(log: Path) -> list[str]:
@@ -181,7 +186,9 @@ def kill_at_random(runs: Runs, kind: str, name: str, seconds: float, chance: ran
     errors = process.communicate()[1]
     if process.returncode != -signal.SIGKILL:
         raise CydasError(f"the run had ended before it was killed: {errors}")
-    code, _ = runs.go_on(kind, name)
+    code, errors = runs.go_on(kind, name)
+    if code:
+        print(f"{kind} {name} ended with code {code} when it went on: {errors[-300:]}", flush=True)
     return code == 0 and equal(kind, folder, runs.place(kind, "undisturbed"))
 
 
