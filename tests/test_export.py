@@ -78,7 +78,7 @@ def assert_alike(network, given, answers):
         with torch.no_grad():
             expected = network(some).logits
         if count > 1:
-            assert expected.std(dim=0).max() > 0.01  # it does look at the images
+            assert expected.std(dim=0).max() > 1e-3  # ten times what is allowed below: it does look at the images
         torch.testing.assert_close(torch.from_numpy(answers[count]["logits"]), expected, atol=1e-4, rtol=0)
 
 
