@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Search a network for digits that are hard to read, retrain and test it, and compare it with three random ones.
+# Search a network for digits that are hard to read, retrain and test it, and compare it with five random ones.
 set -e
 source "$(dirname "$(readlink -f "$0")")/install.sh"
 OUT="${OUT:-experiments/quickstart}"
@@ -16,10 +16,10 @@ echo "== retrain what was found"
 "$PYTHON" CyDAS/retrain.py --name found $COMMON $RETRAIN
 echo "== test it"
 "$PYTHON" CyDAS/test.py --name found --output_dir "$OUT"
-echo "== three random networks with the same budget"
-for seed in 0 1 2; do
+echo "== five random networks with the same budget"
+for seed in 0 1 2 3 4; do
   "$PYTHON" scripts/random_genotype.py "$seed" "$OUT/random$seed.json" --space nats
   "$PYTHON" CyDAS/retrain.py --name "random$seed" --cell_file "$OUT/random$seed.json" $COMMON $RETRAIN
 done
-"$PYTHON" scripts/compare.py "$OUT" found random0 random1 random2
+"$PYTHON" scripts/compare.py "$OUT" found random0 random1 random2 random3 random4
 echo "== to look at: $OUT/search/found/report.html"
