@@ -83,9 +83,11 @@ def troubles(run: Finished, counts: dict[str, int]) -> list[str]:
                 "rounds (--pretrain_epochs), --regular, --beta_decay, and --finalists for the last choice."
             )
     if run.rounds and run.rounds[-1]["entropy"] > UNDECIDED:
+        made_sure = run.result.get("finalists")
+        remedy = "More rounds, a larger --alpha_lr or --finalists make it less a matter of chance."
         found.append(
-            "The alphas have hardly left their start: what is preferred is decided by small margins. More rounds, a "
-            "larger --alpha_lr or --finalists make it less a matter of chance."
+            "The alphas have hardly left their start: what is preferred is decided by small margins. "
+            + ("The finalists below have decided instead." if made_sure else remedy)
         )
     return found
 
