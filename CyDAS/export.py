@@ -18,7 +18,7 @@ from CyDAS.exporting.folder import NAMES, check_folder, write_all
 from CyDAS.exporting.formats import check_packages
 from CyDAS.trained import find_checkpoint, open_trained
 from CyDAS.utils.errors import CydasError, run_program
-from CyDAS.utils.extension import load_extension
+from CyDAS.utils.extension import add_extension_flag
 from CyDAS.utils.numbers import whole_number
 from CyDAS.utils.present import present
 from CyDAS.utils.texts import OneLine, say
@@ -31,8 +31,6 @@ def main(arguments: list[str] | None = None) -> None:
         raise CydasError("--threads must be at least 1, not 0")
     if options.threads:
         torch.set_num_threads(options.threads)
-    if options.extension:
-        load_extension(options.extension)
     formats = list(dict.fromkeys(options.format))
     check_packages(formats)
     check_folder(options.to, options.overwrite)
@@ -78,9 +76,7 @@ def parse_options(arguments: list[str] | None) -> argparse.Namespace:
         help="folder of all runs (default: experiments)",
     )  # fmt: skip
     parser.add_argument("--threads", type=whole_number, metavar="N", help="CPU threads (default: PyTorch's choice)")
-    parser.add_argument(
-        "--extension", type=Path, metavar="PATH", help="Python file of your own that adds the network's space"
-    )
+    add_extension_flag(parser, "the network's space")
     others = parser.add_argument_group("of checkpoints of other programs, which do not say what they are")
     others.add_argument("--cell_file", type=Path, metavar="PATH", help="genotype of the network, FILE or FILE::NAME")
     others.add_argument("--published", choices=tuple(PUBLISHED), help="network and data of a published checkpoint")

@@ -12,7 +12,7 @@ import CyDAS  # noqa: F401  before torch: it says how long waiting threads spin
 # isort: split
 from CyDAS.reports.report import write_report
 from CyDAS.utils.errors import run_program
-from CyDAS.utils.extension import load_extension
+from CyDAS.utils.extension import add_extension_flag
 from CyDAS.utils.texts import say
 
 
@@ -28,12 +28,8 @@ def main(arguments: list[str] | None = None) -> None:
         "--output", type=Path, metavar="PATH",
         help="where to, without its ending (default: report in the run's folder; of several, report here)",
     )  # fmt: skip
-    parser.add_argument(
-        "--extension", type=Path, metavar="PATH", help="Python file of your own that adds the runs' space"
-    )
+    add_extension_flag(parser, "the runs' space")
     options = parser.parse_args(arguments)
-    if options.extension:
-        load_extension(options.extension)
     stem = options.output or (options.runs[0] / "report" if len(options.runs) == 1 else Path("report"))
     for path in write_report(options.runs, stem):
         say(f"written: {path}")

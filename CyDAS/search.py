@@ -74,7 +74,8 @@ def search_once(config: SearchConfig, process: Process, notes: list[str]) -> Non
         if config.finalists > 1:
             finals = data.train_batches(train_part, stream=4)
             judging = data.judging_batches(judging_part(val_part, config.finalist_val))
-            found = choose(search, finals, judging, Classification(data.n_classes), run.log, progress)
+            shape = data.input_channels, data.image_size, data.image_size
+            found = choose(search, finals, judging, Classification(data.n_classes), shape, run.log, progress)
         if process.is_main:
             finish_search(search, found, run)
 

@@ -15,19 +15,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from CyDAS.spaces import SPACES, identify_architecture
 from CyDAS.spaces.files import split_name
 from CyDAS.utils.errors import run_program
-from CyDAS.utils.extension import load_extension
+from CyDAS.utils.extension import add_extension_flag
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path, help="genotype file, result or checkpoint; FILE::NAME for one of several")
     parser.add_argument("folder", type=Path, help="where the pictures go")
-    parser.add_argument(
-        "--extension", type=Path, metavar="PATH", help="Python file of your own that adds the genotype's space"
-    )
+    add_extension_flag(parser, "the genotype's space")
     options = parser.parse_args(arguments)
-    if options.extension:
-        load_extension(options.extension)
     space, architecture = identify_architecture(options.file)
     file, name = split_name(options.file)
     stem = file.stem if name is None else f"{file.stem}_{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}"

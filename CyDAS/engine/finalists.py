@@ -47,9 +47,11 @@ class Judged(NamedTuple):
 
 
 def choose(
-    search: CyclicSearch, train: Batches, val: Batches, task: Classification, log: RunLog, progress: Progress
-) -> Any:
-    """The best finalist. ``train``, ``val``: batches of the halves, the latter in order and not augmented.
+    search: CyclicSearch, train: Batches, val: Batches, task: Classification, shape: Sequence[int], log: RunLog,
+    progress: Progress,
+) -> Any:  # fmt: skip
+    """The best finalist. ``train``, ``val``: batches of the halves, the latter in order and not augmented; ``shape``:
+    an image's, [C, H, W].
 
     ``search.judged`` grows with every one of them, and ``progress`` is told: what was judged is not judged again.
     """
@@ -60,7 +62,7 @@ def choose(
         steps = finalist_steps(search.config, train)
         network = train_finalist(search, architecture, number, train, steps, log, progress)
         top1 = evaluate(network, task, val, search.precision).top1
-        macs = count_macs(network, next(val.epoch(steps=1))[0].shape[1:])
+        macs = count_macs(network, shape)
         search.judged.append(list(Judged(search.space.to_state(architecture), count, top1, macs)))
         log.info("finalist %d: top-1 %.2f %% on val, %.3f M multiply-accumulates", number + 1, top1, macs / 1e6)
         progress.end_phase(search)
@@ -68,9 +70,13 @@ def choose(
     return search.space.parse(leader.architecture, search.config.layer_num, "finalists")
 
 
+def _climbs(config: SearchConfig) -> bool:
+    return bool(config.finalist_noise and config.finalist_changes)
+
+
 def _origin(config: SearchConfig, count: int) -> str:
     """Where a finalist comes from, in words."""
-    if config.finalist_changes:
+    if _climbs(config):
         return f"a change of finalist {count}" if count else "preferred"
     return f"drawn {count} times" if config.finalist_noise else f"preferred in {count} rounds"
 
@@ -88,7 +94,7 @@ def leading(judged: Sequence[Sequence], config: SearchConfig) -> int:
 def candidates(search: CyclicSearch) -> Iterator[tuple[Any, int]]:
     """The finalists, the most likely first; the next one is asked for when ``search.judged`` says how the last did."""
     config = search.config
-    if config.finalist_noise and config.finalist_changes:
+    if _climbs(config):
         return climbing(search)
     return iter(drawn(search) if config.finalist_noise else visited(search))
 

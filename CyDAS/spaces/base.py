@@ -14,7 +14,7 @@ from CyDAS.data import LabelledImages
 from CyDAS.models.heads import RetrainedNetwork
 from CyDAS.models.joint import JointNetwork
 from CyDAS.runs.weights import PLAIN_KEY
-from CyDAS.spaces.penalty import Progress
+from CyDAS.spaces.penalty import Progress, falling_penalty, strength_at
 
 
 class Known(Protocol):
@@ -67,11 +67,17 @@ class SearchSpace:
         raise NotImplementedError
 
     def penalty(self, joint: JointNetwork, progress: Progress) -> Tensor:
-        """What is added to the loss by which the architecture parameters learn."""
-        raise NotImplementedError
+        """What is added to the loss by which the architecture parameters learn: :meth:`regulariser`, falling to nothing
+        over the first cycles, unless a space has another.
+        """
+        return falling_penalty(joint, progress, self.regulariser)
 
     def penalty_constants(self, progress: Progress) -> Hashable:
         """What the penalty computes with beside tensors."""
+        return strength_at(progress)
+
+    def regulariser(self, joint: JointNetwork) -> Tensor:
+        """What ``--regular`` holds down; a space with a penalty of its own has none."""
         raise NotImplementedError
 
     def alpha_entropy(self, joint: JointNetwork) -> float:

@@ -29,7 +29,6 @@ from CyDAS.models.modules import Modules
 from CyDAS.models.total import total
 from CyDAS.runs.weights import check_finite
 from CyDAS.spaces.base import SearchSpace
-from CyDAS.spaces.penalty import Progress, falling_penalty, strength_at
 from CyDAS.utils.errors import CydasError, GenotypeError
 from CyDAS.utils.flags import some_of
 from CyDAS.utils.plot import draw_graph
@@ -129,15 +128,6 @@ class DartsSpace(SearchSpace):
     def retrain_network(self, architecture: Architecture, auxiliary: bool) -> RetrainNetwork:
         """The network of an architecture as it is trained by itself."""
         return RetrainNetwork(self.layout, architecture, auxiliary, self.grad_checkpointing)
-
-    def penalty(self, joint: Joint, progress: Progress) -> Tensor:
-        """:meth:`regulariser`, falling to nothing over the first cycles."""
-        return falling_penalty(joint, progress, self.regulariser)
-
-    @staticmethod
-    def penalty_constants(progress: Progress) -> float:
-        """What the penalty computes with beside tensors."""
-        return strength_at(progress)
 
     def regulariser(self, joint: Joint) -> Tensor:
         """L1 norm of the raw alphas of the operations without weights, over all edges of all stages' cells."""

@@ -17,7 +17,6 @@ from CyDAS.models.joint import JOINT_OPTIONS, JointNetwork
 from CyDAS.models.nats.networks import STAGES, ArchitectureParameters, NatsLayout, NatsNetwork, Stem, make_stages
 from CyDAS.runs.weights import check_finite
 from CyDAS.spaces.base import SearchSpace
-from CyDAS.spaces.penalty import Progress, falling_penalty, strength_at
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.flags import some_of
 from CyDAS.utils.plot import draw_graph
@@ -125,15 +124,6 @@ class TableSpace(SearchSpace):
         if auxiliary:
             raise CydasError("networks of this space have no auxiliary head: --aux_weight 0")
         return NatsNetwork(self.retrain_layout, architecture, self.grad_checkpointing, self.evaluation_cell)
-
-    def penalty(self, joint: JointNetwork, progress: Progress) -> Tensor:
-        """:meth:`regulariser`, falling to nothing over the first cycles."""
-        return falling_penalty(joint, progress, self.regulariser)
-
-    @staticmethod
-    def penalty_constants(progress: Progress) -> float:
-        """What the penalty computes with beside tensors."""
-        return strength_at(progress)
 
     def regulariser(self, joint: JointNetwork) -> Tensor:
         """Mean of the absolute raw alphas of :attr:`penalised`."""

@@ -1,5 +1,6 @@
 """A Python file of the user's own that adds a search space or a data set: it is run before flags are read."""
 
+import argparse
 import importlib.util
 import sys
 from pathlib import Path
@@ -8,12 +9,18 @@ from CyDAS.utils.errors import CydasError
 from CyDAS.utils.present import present
 
 
-def load_extension(path: Path) -> None:
+def add_extension_flag(parser: argparse.ArgumentParser, what: str) -> None:
+    """``--extension`` of a program without a configuration: the file is run as soon as the flag is read."""
+    text = f"Python file of your own that adds {what}"
+    parser.add_argument("--extension", type=load_extension, metavar="PATH", help=text)
+
+
+def load_extension(path: Path | str) -> None:
     """Import the file, once, as a module of its own name; what it imports may lie beside it.
 
-    It is run only where the user names it, on the command line or in a file of settings: what a checkpoint says of
-    it is never followed. Raises :class:`CydasError` for no
-    such file or a name that another module has; what the file itself raises is its author's to see.
+    It is run only where the user names it, on the command line or in a file of settings: what a checkpoint says of it
+    is never followed. Raises :class:`CydasError` for no such file or a name that another module has; what the file
+    itself raises is its author's to see.
     """
     path = Path(path)
     if path.suffix != ".py" or not path.is_file():
