@@ -108,13 +108,14 @@ RULES = (
     ),
     Rule(
         _flags(
-            "finalist_rounds finalist_noise finalist_changes finalist_margin finalist_size finalist_val "
-            "finalist_epochs finalist_lr finalist_cells"
+            "finalist_rounds finalist_noise finalist_sweep finalist_margin finalist_size finalist_val "
+            "finalist_epochs finalist_lr finalist_cells finalist_runoff"
         ),
         lambda c, p: c.finalists < 2,
         "without --finalists",
     ),
-    Rule(_flags("finalist_changes"), lambda c, p: not c.finalist_noise, "without --finalist_noise"),
+    Rule(_flags("finalist_runoff_epochs"), lambda c, p: not c.finalist_runoff, "without --finalist_runoff"),
+    Rule(_flags("finalist_rounds finalist_noise"), lambda c, p: c.finalist_sweep, "with --finalist_sweep"),
     Rule(_flags("finalist_rounds"), lambda c, p: c.finalist_noise, "with --finalist_noise, which takes no rounds"),
     Rule(
         _flags(

@@ -22,7 +22,7 @@ from CyDAS.spaces.backbones import build_backbone, open_backbone
 from CyDAS.tasks.segmentation import Segmentation, table
 from CyDAS.utils.distributed import Process, gather, place
 from CyDAS.utils.errors import CydasError
-from CyDAS.utils.flags import flags_of_network, take_over
+from CyDAS.utils.flags import recall_network
 from CyDAS.utils.overlays import legend
 from CyDAS.utils.present import present
 from CyDAS.utils.profile import count_macs
@@ -88,15 +88,9 @@ def recall(config: SegmentConfig, given: set[str], found: Found, path: Path) -> 
     saved = found.about.get("config")
     if not isinstance(saved, dict) or "backbone" not in found.about:  # of another program: flags say what it is
         return
-    shape = flags_of_network(config)
-    for flag in shape:
-        if flag in given and saved.get(flag) != getattr(config, flag):
-            raise CydasError(
-                f"checkpoint {path} is of another network: --{flag} is {saved.get(flag)} there, "
-                f"{getattr(config, flag)} was given: leave the flag out"
-            )
-    void = set(given) | ({"classes", "void_ids"} if {"data_dir", "dataset"} & given else set())
-    take_over(config, saved, [flag for flag in (*_DATA, *shape) if flag not in void], f"checkpoint {path}")
+    data_given = {"data_dir", "dataset"} & given
+    void = given | ({"classes", "void_ids"} if data_given else set())
+    recall_network(config, given, saved, [flag for flag in _DATA if flag not in void], f"checkpoint {path}")
 
 
 def trained_segmenter(config: SegmentConfig, found: Found, n_classes: int, path: Path) -> Segmenter:

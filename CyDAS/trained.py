@@ -27,12 +27,6 @@ from CyDAS.utils.profile import count_macs, count_parameters
 #: The programs' folders of runs.
 KINDS = ("retrain", "detect", "segment")
 LAST = "last.pth.tar"
-#: Settings that say how large a network of each space is.
-SIZES = {
-    "darts": ("model_type", "init_channels", "stem_multiplier", "layer_num", "res_stem"),
-    "nats": ("init_channels", "cells_per_stage"),
-    "chain": ("c_last",),
-}
 #: The last layer's bias, and the first layer's weight.
 _LAST_LAYER, _FIRST_LAYER = ("fc.bias", "classifier.bias"), ("feature_extractor.0.0.weight", "conv_stem.weight")
 
@@ -119,7 +113,7 @@ def _classifier(path: Path, found: Found, cell_file: Path | None, published: str
     facts = {
         "space": config.space,
         "architecture": SPACES[config.space].to_strings(architecture),
-        "sizes": {name: getattr(config, name) for name in SIZES.get(config.space, SIZES["nats"])},
+        "sizes": {name: getattr(config, name) for name in SPACES[config.space].sizes},
         "n_classes": images.n_classes,
         "dataset": config.dataset,
         "crop_pct": 1.0 if config.dataset in IN_MEMORY else config.crop_pct,

@@ -31,15 +31,15 @@ FIGURE = "cifar10_test"
 BEST = "--config CyDAS/settings/search_nats_best.yaml"
 PUBLISHED = "--config CyDAS/settings/search_nats.yaml --init_channels 8 --cells_per_stage 2 --image_size 24 " \
     "--sample_ratio 0.1024 --pretrain_epochs 15 --search_iter 45 --alpha_lr 3e-3 --regular_ratio 1"  # fmt: skip
-#: A random search: alphas have hardly moved after one step, so that finalists are drawn with equal probabilities.
-RANDOM = "--pretrain_epochs 0 --search_iter 1 --sample_ratio 0.003 --finalists 45 --finalist_changes 0 " \
-    "--finalist_margin 0"  # fmt: skip
+#: Hardly any search: after one step alphas have not moved, so that finalists are all there is.
+UNSEARCHED = "--pretrain_epochs 0 --search_iter 1 --sample_ratio 0.003 --finalists 45"
 METHODS = {
     "best": BEST,
     "best_cdarts": PUBLISHED,
     "best_darts": f"{PUBLISHED} --method darts",
     "best_darts_beta": f"{PUBLISHED} --method darts --no-regular --beta_decay 5",
-    "best_random": f"{BEST} {RANDOM}",
+    "best_random": f"{BEST} {UNSEARCHED} --no-finalist_sweep --finalist_noise 1 --finalist_margin 0",
+    "best_sweep": f"{BEST} {UNSEARCHED}",  # a local search from a cell of chance
 }
 ABLATION = {
     "evaluation_cells": f"{PUBLISHED} --evaluation_cells 5",
@@ -49,8 +49,8 @@ ABLATION = {
     "beta_decay": f"{PUBLISHED} --no-regular --beta_decay 5",
     "dirichlet": f"{PUBLISHED} --dirichlet",
     "lone_teacher": f"{PUBLISHED} --lone_teacher",
-    "finalists": f"{PUBLISHED} --finalists 25 --finalist_cells 5 --finalist_noise 1 --finalist_changes 1 "
-    "--finalist_margin 4 --finalist_val 0.2 --finalist_epochs 0.25",
+    "finalists": f"{PUBLISHED} --finalists 36 --finalist_cells 5 --finalist_sweep --finalist_margin 0.5 "
+    "--finalist_size 8 --finalist_val 0.1 --finalist_epochs 0.3 --finalist_lr 0.03",
 }
 
 

@@ -330,9 +330,10 @@ IDLE = {  # program, flags: those which have no effect
     ("search", "--search_iter 6 --finalists 2 --finalist_rounds 3"): "",
     ("search", "--search_iter 6 --finalists 2 --finalist_rounds 3 --finalist_noise 1"): "finalist_rounds",
     ("search", "--search_iter 6 --finalist_noise 1"): "finalist_noise",
-    ("search", "--search_iter 6 --finalists 2 --finalist_changes 1"): "finalist_changes",
-    ("search", "--search_iter 6 --finalist_changes 1 --finalist_margin 1 --finalist_size 1 --finalist_val 0.5"):
-    "finalist_changes finalist_margin finalist_size finalist_val",
+    ("search", "--search_iter 6 --finalists 2 --finalist_sweep --finalist_noise 1"): "finalist_noise",
+    ("search", "--search_iter 6 --finalists 2 --finalist_sweep --finalist_rounds 3"): "finalist_rounds",
+    ("search", "--search_iter 6 --finalist_sweep --finalist_margin 1 --finalist_size 1 --finalist_val 0.5"):
+    "finalist_sweep finalist_margin finalist_size finalist_val",
     ("search", "--search_iter 6 --dataset folder --test_seed 3"): "test_seed",
     ("search", "--search_iter 6 --dataset folder --test_seed 3 --test_share 0.2"): "",
     ("search", "--search_iter 6 --cells_per_stage 2"): "cells_per_stage",

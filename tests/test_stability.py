@@ -6,13 +6,14 @@ from dataclasses import fields
 
 import pytest
 import torch
+from spies import Lines, Nobody
 from test_reliability import same
 from two_ranks import run_ranks
 
 from CyDAS.config import SearchConfig
 from CyDAS.config.stability import StabilityFlags
 from CyDAS.engine.cycle import CyclicSearch
-from CyDAS.engine.finalists import candidates, judging_part, leading
+from CyDAS.engine.finalists import candidates, entrants, judging_part, leading, train_finalist
 from CyDAS.engine.optim import Precision, SearchOptimisers
 from CyDAS.engine.stability import growing, keep_moments, mean_logsumexp, mutate, sample_mixtures
 from CyDAS.models.alpha_mean import AlphaMean, mean_alphas
@@ -77,7 +78,8 @@ def test_all_of_it_is_off_by_default():
         "edge_mutation": 0.0, "average_rounds": 1, "alpha_lr_schedule": "constant", "keep_moments": False,
         "beta_decay": 0.0, "dirichlet": False, "lone_teacher": False, "finalists": 1,
         "finalist_rounds": 20, "finalist_epochs": 1.0, "finalist_lr": 0.1, "finalist_noise": 0.0,
-        "finalist_changes": 0, "finalist_margin": 0.0, "finalist_size": 0.0, "finalist_val": 1.0,
+        "finalist_sweep": False, "finalist_runoff": 0, "finalist_runoff_epochs": 3.0,
+        "finalist_margin": 0.0, "finalist_size": 0.0, "finalist_val": 1.0,
     }  # fmt: skip
     assert config.evaluation_cells is config.finalist_cells is None
 
@@ -308,40 +310,52 @@ def test_drawn_candidates_are_the_preferred_cell_and_others_by_their_probability
     assert list(candidates(engine)) != found
 
 
-def climb(engine, score):
+def sweep(score, **flags):
     """The cells that are tried, each with the number of the leader that it is a change of."""
-    found = []
+    engine, found = make_search(finalist_sweep=True, **{"finalists": 99, **flags}), []
+    (alpha,) = engine.joint.super_layers_arch.parameters()
+    with torch.no_grad():  # the third edge is the least decided, then the fifth
+        alpha.copy_(torch.tensor([0.0, 0.1, 0.2, 4.0, 0.3]).expand(6, 5) / torch.tensor([2, 3, 9, 4, 5, 1.0])[:, None])
+    before = alpha.clone()
     for cell, origin in candidates(engine):
         found.append((cell, origin))
         engine.judged.append([{}, origin, score(cell)])
+    assert torch.equal(alpha, before) and found[0] == (engine.preferred(), 0)
     return found
 
 
-def changes(a, b):
-    return sum(x != y for x, y in zip(a.operations, b.operations, strict=True))
+def changed(a, b):
+    return [place for place, (x, y) in enumerate(zip(a.operations, b.operations, strict=True)) if x != y]
 
 
-def test_with_changes_each_finalist_is_a_change_of_the_one_that_leads():
-    engine = make_search(finalists=60, finalist_noise=1.0, finalist_changes=1, finalist_margin=0.5)
-    found = climb(engine, lambda cell: cell.operations.count("skip_connect"))
+def test_a_sweep_tries_all_other_operations_place_by_place_the_least_decided_first():
+    found = sweep(lambda cell: 0.0)
+    first, cells = found[0][0], [cell for cell, _ in found]
+    assert first.operations == ("nor_conv_3x3",) * 6 and len(set(cells)) == len(cells) == 25
+    assert [changed(cell, first) for cell in cells[1:]] == [[place] for place in (2, 4, 3, 1, 0, 5) for _ in range(4)]
+    assert {origin for _, origin in found[1:]} == {1}
+    likelier = ["avg_pool_3x3", "nor_conv_1x1", "skip_connect", "none"]
+    assert [cell.operations[2] for cell in cells[1:5]] == likelier
+    assert sweep(lambda cell: 0.0, finalists=7) == found[:7]
+
+
+def test_a_sweep_goes_on_from_the_finalist_that_leads_until_no_change_of_it_is_left():
+    """Skips help, but in the place that is swept first only once another one has its skip."""
+
+    def score(cell):
+        first, *others = (cell.operations[place] == "skip_connect" for place in (2, 0, 1, 3, 4, 5))
+        return sum(others) + first * others[-1]
+
+    found = sweep(score, finalist_margin=0.5)
     cells = [cell for cell, _ in found]
-    assert cells[0] == engine.preferred() and len(set(cells)) == len(cells)
-    best = 0
+    assert len(set(cells)) == len(cells)
+    leader = 0
     for number, (cell, origin) in enumerate(found[1:], 1):
-        assert origin == best + 1 and changes(cell, cells[best]) == 1
-        if cell.operations.count("skip_connect") > cells[best].operations.count("skip_connect"):
-            best = number
-    assert cells[best].operations == ("skip_connect",) * 6
-    again = make_search(finalists=60, finalist_noise=1.0, finalist_changes=1, finalist_margin=0.5)
-    assert climb(again, lambda cell: cell.operations.count("skip_connect")) == found
-
-
-def test_a_climb_ends_where_no_change_is_left_and_takes_as_many_as_it_may():
-    engine = make_search(finalists=60, finalist_noise=1.0, finalist_changes=1)
-    found = climb(engine, lambda cell: 0.0)
-    assert len(found) == 25 and {changes(cell, found[0][0]) for cell, _ in found[1:]} == {1}
-    engine = make_search(finalists=30, finalist_noise=1.0, finalist_changes=2)
-    assert {changes(cell, engine.preferred()) for cell, _ in climb(engine, lambda cell: 0.0)} == {0, 1, 2}
+        assert origin == leader + 1 and len(changed(cell, cells[leader])) == 1
+        leader = number if score(cell) > score(cells[leader]) else leader
+    assert cells[leader].operations == ("skip_connect",) * 6
+    neighbours = [cell for cell in cells if len(changed(cell, cells[leader])) == 1]
+    assert len(neighbours) == 24
 
 
 def test_a_finalist_leads_only_if_it_is_better_by_more_than_the_margin():
@@ -360,16 +374,51 @@ def test_size_counts_for_as_many_points_as_the_flag_says():
     assert {size: leading(judged, SearchConfig(finalist_size=size)) for size in sizes} == sizes
 
 
+def test_the_best_finalists_are_trained_again_and_the_best_of_them_leads():
+    engine = make_search(finalists=4, finalist_noise=1.0, finalist_runoff=2, finalist_margin=2.0)
+    architectures = [engine.space.to_state(cell) for cell, _ in candidates(engine)]
+    top1, found = iter((30.0, 31.0, 29.0, 31.5, 40.0, 41.0)), []
+    for cell, count, again in entrants(engine):
+        engine.judged.append([engine.space.to_state(cell), count, next(top1), 1, again])
+        found.append((architectures.index(engine.judged[-1][0]), again))
+    # the one that leads, by the margin, and the best of the others
+    assert found == [(0, False), (1, False), (2, False), (3, False), (0, True), (3, True)]
+    assert [leading(engine.judged[:count], engine.config) for count in range(1, 7)] == [0, 0, 0, 0, 4, 4]
+    engine.config.finalist_margin = 0.5
+    assert leading(engine.judged, engine.config) == 5
+
+
+def test_finalists_start_alike_and_see_the_same_batches():
+    engine = make_search(finalists=2, finalist_epochs=1.5)
+    seen, cell = [], engine.preferred()
+
+    class Batches:
+        def __len__(self):
+            return 4
+
+        def epoch(self, number, steps):
+            generator = torch.Generator().manual_seed(number)
+            for _ in range(steps):
+                seen.append(torch.randn(8, 3, 8, 8, generator=generator))
+                yield seen[-1], torch.arange(8)
+
+    networks = [train_finalist(engine, cell, name, Batches(), 6, Lines(), Nobody()) for name in "ab"]
+    assert len(seen) == 12 and all(map(torch.equal, seen[:6], seen[6:])) and not torch.equal(seen[0], seen[4])
+    assert same(networks[0].state_dict(), networks[1].state_dict())
+
+
 def test_finalists_are_judged_on_evenly_spaced_images_of_val():
     assert judging_part(range(100, 110), 0.5) == [100, 102, 104, 106, 108]
     assert judging_part(range(100, 110), 1.0) == list(range(100, 110)) and judging_part(range(7), 0.01) == [0]
 
 
-def test_chains_are_drawn_within_their_cost():
+@pytest.mark.parametrize("flags", [{"finalist_noise": 1.0}, {"finalist_sweep": True}])
+def test_chains_are_within_their_cost(flags):
     layout = ChainLayout(depth=2, c_last=320, n_classes=10, image_size=32)
     space = ChainSpace(layout, CostAim(CostTable.counted(layout), 3.6e6))
-    config = SearchConfig(space="chain", finalists=6, finalist_noise=1.0)
+    config = SearchConfig(space="chain", finalists=6, **flags)
     engine = CyclicSearch(space, space.build(), config, Precision(torch.device("cpu"), False, "bf16"))
+    engine.judged = [[{}, 0, 0.0]] * 6
     chains = [chain for chain, _ in candidates(engine)]
     assert len(set(chains)) == 6
     assert all(space.aim.table.of(chain) == pytest.approx(3.6e6, rel=0.02) for chain in chains)
@@ -399,6 +448,34 @@ def test_the_best_finalist_is_found(finished):
     assert all(0 <= each["top1"] <= 100 for each in result["finalists"])
     last = json.loads((finished / "alphas/round_004.json").read_text())["genotype"]
     assert load_architecture(finished / "search_resume.pth.tar", 3, "nats") == parse_architecture(last["0"])
+
+
+def test_a_sweep_that_is_cut_off_goes_on_with_the_finalist_that_it_was_at(tmp_path, monkeypatch):
+    import CyDAS.engine.finalists as finalists
+
+    flags = "--finalists 4 --finalist_sweep --finalist_epochs 0.1 --finalist_size 5".split()
+    flags += "--finalist_runoff 2 --finalist_runoff_epochs 0.2".split()
+    original = finalists.evaluate
+
+    def cut(*arguments):
+        monkeypatch.setattr(finalists, "evaluate", cut_now)
+        return original(*arguments)
+
+    def cut_now(*arguments):
+        raise KeyboardInterrupt
+
+    whole = run_search(tmp_path / "whole", *flags)
+    for resume in ([], ["--resume"]):  # in the sweep, then in the run-off
+        monkeypatch.setattr(finalists, "evaluate", cut)
+        with pytest.raises(KeyboardInterrupt):
+            run_search(tmp_path, *flags, *resume)
+    monkeypatch.setattr(finalists, "evaluate", original)
+    run = run_search(tmp_path, *flags, "--resume")
+    results = [json.loads((folder / "result.json").read_text()) for folder in (whole, run)]
+    assert results[0]["finalists"] == results[1]["finalists"] and results[0]["genotype"] == results[1]["genotype"]
+    assert len({str(each["architecture"]) for each in results[0]["finalists"]}) == 4
+    assert [each["again"] for each in results[0]["finalists"]] == [False] * 4 + [True] * 2
+    assert "finalist 2: " in (log := (run / "search.log").read_text()) and "a change of finalist 1" in log
 
 
 @pytest.mark.parametrize(("name", "call"), [("train_update", 3), ("val_update", 2), ("finalist", 1), ("finalist", 60)])

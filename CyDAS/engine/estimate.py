@@ -106,14 +106,13 @@ def _rehearse(search: CyclicSearch, phase: Phase) -> float:
 def _finalists(search: CyclicSearch, train: Batches, val: Batches) -> list[Part]:
     """Their trainings and their tests."""
     config, first, first_val = search.config, FirstSteps(train), FirstSteps(val)
-    network = train_finalist(search, search.preferred(), 0, first, len(first), RunLog(None), _Nobody())
+    network = train_finalist(search, search.preferred(), "finalist", first, len(first), RunLog(None), _Nobody())
     search.averages.reset()
     evaluate(network, Classification(n_classes=0), first_val, search.precision)  # mixup alone asks for their number
-    tests = math.ceil(len(val) * config.finalist_val)
-    return [
-        Part("step, finalist", first.mean(), config.finalists * finalist_steps(config, train)),
-        Part("test step, finalist", first_val.mean(), config.finalists * tests),
-    ]
+    steps = config.finalists * finalist_steps(config.finalist_epochs, train)
+    steps += config.finalist_runoff * finalist_steps(config.finalist_runoff_epochs, train)
+    tests = (config.finalists + config.finalist_runoff) * math.ceil(len(val) * config.finalist_val)
+    return [Part("step, finalist", first.mean(), steps), Part("test step, finalist", first_val.mean(), tests)]
 
 
 class _Nobody:

@@ -5,6 +5,7 @@ the depth of the network that will be retrained, on the train half, and compared
 other image, and no benchmark.
 """
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,13 +21,13 @@ from CyDAS.data.loaders import Batches, seeded_generator
 from CyDAS.engine.cycle import CyclicSearch, Progress
 from CyDAS.engine.evaluation import evaluate
 from CyDAS.engine.optim import cosine, learn, make_optimiser
-from CyDAS.engine.stability import add_noise
+from CyDAS.engine.stability import add_noise, is_alpha
 from CyDAS.runs.logs import RunLog
 from CyDAS.tasks.classification import Classification, retrain_loss
 from CyDAS.utils.distributed import copy_from_main, place
 from CyDAS.utils.profile import count_macs
 
-#: What a finalist's random numbers depend on beside the search's seed and its number; what the drawing of them does.
+#: What finalists' random numbers depend on beside the search's seed; what the drawing of them does.
 STREAM, DRAWING = 8, 10
 #: Draws for each finalist that is asked for, before there are fewer: alphas may have decided.
 DRAWS = 100
@@ -36,10 +37,11 @@ class Judged(NamedTuple):
     """A finalist and how it did."""
 
     architecture: dict[str, str]  #: as a checkpoint holds it
-    #: Of the last rounds, how many preferred it; of drawn ones, how often it was; of changes, of which finalist.
+    #: Of the last rounds, how many preferred it; of drawn ones, how often it was; of a sweep, of which it is a change.
     rounds: int
     top1: float  #: percent, on the val half
     macs: int = 1  #: multiply-accumulates of an image
+    again: bool = False  #: whether this is its longer training
 
     def score(self, size: float) -> float:
         """Points. ``size``: those of twice the multiply-accumulates, since short trainings prefer small networks."""
@@ -55,38 +57,56 @@ def choose(
 
     ``search.judged`` grows with every one of them, and ``progress`` is told: what was judged is not judged again.
     """
-    for number, (architecture, count) in enumerate(candidates(search)):
+    config, space = search.config, search.space
+    for number, (architecture, count, again) in enumerate(entrants(search)):
         if number < len(search.judged):
             continue
-        log.info("finalist %d: %s, %s", number + 1, search.space.brief(architecture), _origin(search.config, count))
-        steps = finalist_steps(search.config, train)
-        network = train_finalist(search, architecture, number, train, steps, log, progress)
+        name = f"finalist {number + 1}"
+        log.info("%s: %s, %s", name, space.brief(architecture), "again" if again else _origin(config, count))
+        epochs = config.finalist_runoff_epochs if again else config.finalist_epochs
+        network = train_finalist(search, architecture, name, train, finalist_steps(epochs, train), log, progress)
         top1 = evaluate(network, task, val, search.precision).top1
         macs = count_macs(network, shape)
-        search.judged.append(list(Judged(search.space.to_state(architecture), count, top1, macs)))
-        log.info("finalist %d: top-1 %.2f %% on val, %.3f M multiply-accumulates", number + 1, top1, macs / 1e6)
+        search.judged.append(list(Judged(space.to_state(architecture), count, top1, macs, again)))
+        log.info("%s: top-1 %.2f %% on val, %.3f M multiply-accumulates", name, top1, macs / 1e6)
         progress.end_phase(search)
-    leader = Judged(*search.judged[leading(search.judged, search.config)])
-    return search.space.parse(leader.architecture, search.config.layer_num, "finalists")
+    leader = search.judged[leading(search.judged, config)]
+    return space.parse(Judged(*leader).architecture, config.layer_num, "finalists")
 
 
-def _climbs(config: SearchConfig) -> bool:
-    return bool(config.finalist_noise and config.finalist_changes)
+def entrants(search: CyclicSearch) -> Iterator[tuple[Any, int, bool]]:
+    """Every training: the architecture, where it comes from, and whether it is one of ``--finalist_runoff``."""
+    total = 0
+    for architecture, count in candidates(search):
+        total += 1
+        yield architecture, count, False
+    config = search.config
+    if config.finalist_runoff:
+        first = [Judged(*each) for each in search.judged[:total]]
+        leader = leading(first, config)
+        order = sorted(range(total), key=lambda index: (index != leader, -first[index].score(config.finalist_size)))
+        for index in order[: config.finalist_runoff]:
+            architecture = search.space.parse(first[index].architecture, config.layer_num, "finalists")
+            yield architecture, first[index].rounds, True
 
 
 def _origin(config: SearchConfig, count: int) -> str:
     """Where a finalist comes from, in words."""
-    if _climbs(config):
+    if config.finalist_sweep:
         return f"a change of finalist {count}" if count else "preferred"
     return f"drawn {count} times" if config.finalist_noise else f"preferred in {count} rounds"
 
 
 def leading(judged: Sequence[Sequence], config: SearchConfig) -> int:
-    """Which one leads after all of them: the first until one's score is higher by more than the margin, and so on."""
-    scores = [Judged(*each).score(config.finalist_size) for each in judged]
+    """Which one leads after all of them: the first until one's score is higher by more than the margin, and so on.
+
+    Where some were trained again, they start anew.
+    """
+    results = [Judged(*each) for each in judged]
     leader = 0
-    for number, score in enumerate(scores):
-        if score > scores[leader] + config.finalist_margin:
+    for number, result in enumerate(results):
+        higher = result.score(config.finalist_size) - results[leader].score(config.finalist_size)
+        if higher > config.finalist_margin or result.again > results[leader].again:
             leader = number
     return leader
 
@@ -94,8 +114,8 @@ def leading(judged: Sequence[Sequence], config: SearchConfig) -> int:
 def candidates(search: CyclicSearch) -> Iterator[tuple[Any, int]]:
     """The finalists, the most likely first; the next one is asked for when ``search.judged`` says how the last did."""
     config = search.config
-    if _climbs(config):
-        return climbing(search)
+    if config.finalist_sweep:
+        return sweeping(search)
     return iter(drawn(search) if config.finalist_noise else visited(search))
 
 
@@ -116,43 +136,67 @@ def drawn(search: CyclicSearch) -> list[tuple[Any, int]]:
     return [(architecture, counts[name]) for name, architecture in found.items()]
 
 
-def climbing(search: CyclicSearch) -> Iterator[tuple[Any, int]]:
-    """What the search prefers, then what differs in a few choices from the finalist that leads at the time.
+def sweeping(search: CyclicSearch) -> Iterator[tuple[Any, int]]:
+    """What the search prefers, then the finalist that leads at the time with another operation in one place (an edge,
+    a block): place after place, the least decided first, and in each the likelier operations first.
 
-    The leader's alphas, with the noise that made it, are where the next noise is added. None comes twice. With each
-    comes the number of the leader, from 1 on, that it is a change of; 0 for the first.
+    Places are gone through again until every such change of the leader has been tried. With each finalist comes the
+    number of the leader, from 1 on, that it is a change of; 0 for the first.
     """
-    config = search.config
-    tried: list[dict[str, Tensor]] = []  # alphas of each finalist
-    known = set()
-    for number in range(config.finalists):
-        leader = leading(search.judged[:number], config) if number else 0
-        for attempt in range(DRAWS if number else 1):
-            made: dict[str, Tensor] = {}
-            alter = partial(
-                _change, start=tried[leader] if tried else None, made=made, config=config,
-                generator=seeded_generator(config.seed, DRAWING, number, attempt),
-            )  # fmt: skip
-            architecture = search.preferred(alter)
+    architecture, alphas = search.preferred(), _alphas(search)
+    tried, known = [alphas], {str(search.space.to_strings(architecture))}
+    yield architecture, 0
+    changes, sweep = _changes(alphas), 0
+    while sweep < len(tried):  # the last one has found something
+        sweep = len(tried)
+        for change in changes:
+            leader = leading(search.judged[: len(tried)], search.config)
+            alphas = _changed(tried[leader], *change)
+            architecture = search.preferred(partial(_put, values=alphas))
             name = str(search.space.to_strings(architecture))
             if name not in known:
-                break
-        else:
-            return  # there are no more
-        known.add(name)
-        tried.append(made)
-        yield architecture, leader + 1 if number else 0
+                if len(tried) == search.config.finalists:
+                    return
+                known.add(name)
+                tried.append(alphas)
+                yield architecture, leader + 1
 
 
-def _change(
-    alphas: nn.Module, start: dict[str, Tensor] | None, made: dict[str, Tensor], config: SearchConfig,
-    generator: torch.Generator,
-) -> None:  # fmt: skip
-    """Set alphas to a start with noise on some choices (without a start they stay), and put them into ``made``."""
-    if start is not None:
-        alphas.load_state_dict(start)
-        add_noise(alphas, config.finalist_noise, generator, config.finalist_changes)
-    made.update((name, value.clone()) for name, value in alphas.state_dict().items())
+def _alphas(search: CyclicSearch) -> dict[str, Tensor]:
+    """The trained architecture parameters that an architecture is read off, [places, operations] each."""
+    found: dict[str, Tensor] = {}
+
+    def copy(alphas: nn.Module) -> None:
+        found.update((name, alpha.detach().clone()) for name, alpha in alphas.named_parameters() if is_alpha(alpha))
+
+    search.preferred(copy)
+    return found
+
+
+@torch.no_grad()
+def _put(alphas: nn.Module, values: dict[str, Tensor]) -> None:
+    for name, alpha in alphas.named_parameters():
+        if name in values:
+            alpha.copy_(values[name])
+
+
+def _changes(alphas: dict[str, Tensor]) -> list[tuple[str, int, int]]:
+    """Every (parameter, row, operation), the rows whose two likeliest operations are the closest first."""
+    rows = []
+    for name, alpha in alphas.items():
+        for row, weights in enumerate(alpha.double().softmax(dim=-1)):
+            first, second = weights.topk(2).values.tolist()
+            rows.append((first - second, name, row, weights.argsort(descending=True, stable=True).tolist()))
+    rows.sort(key=lambda each: each[0])
+    return [(name, row, operation) for _, name, row, operations in rows for operation in operations]
+
+
+def _changed(alphas: dict[str, Tensor], name: str, row: int, operation: int) -> dict[str, Tensor]:
+    """Alphas in which the operation has taken the place of the row's likeliest one, and that one its place."""
+    alpha = alphas[name].clone()
+    likeliest = int(alpha[row].argmax())
+    alpha[row, [likeliest, operation]] = alpha[row, [operation, likeliest]]
+    return alphas | {name: alpha}
 
 
 def visited(search: CyclicSearch) -> list[tuple[Any, int]]:
@@ -171,18 +215,21 @@ def judging_part(val_part: Sequence[int], share: float) -> Sequence[int]:
     return [val_part[index * len(val_part) // count] for index in range(count)]
 
 
-def finalist_steps(config: SearchConfig, train: Batches) -> int:
+def finalist_steps(epochs: float, train: Batches) -> int:
     """Of a finalist's training."""
-    return max(1, round(len(train) * config.finalist_epochs))
+    return max(1, round(len(train) * epochs))
 
 
 def train_finalist(
-    search: CyclicSearch, architecture: Any, number: int, train: Batches, steps: int, log: RunLog, progress: Progress
+    search: CyclicSearch, architecture: Any, name: str, train: Batches, steps: int, log: RunLog, progress: Progress
 ) -> nn.Module:
-    """The network of a finalist after its training, which starts anew where it was cut off."""
+    """The network of a finalist after its training, which starts anew where it was cut off.
+
+    All start from one seed and see the same batches: what differs is the architecture.
+    """
     config, precision = search.config, search.precision
     with torch.random.fork_rng(devices=[]):  # whatever the search has drawn
-        torch.manual_seed(seeded_generator(config.seed, STREAM, number).initial_seed())
+        torch.manual_seed(seeded_generator(config.seed, STREAM).initial_seed())
         network = place(search.space.retrain_network(architecture, False), config, precision.device)
     copy_from_main(network)
     network.train()
@@ -196,21 +243,23 @@ def train_finalist(
         return loss, {"finalist/loss": loss}
 
     search.averages.reset()
-    for step, batch in enumerate(_batches(train, number * math.ceil(config.finalist_epochs), steps)):
+    for step, batch in enumerate(_batches(train, steps)):
         for group in optimiser.param_groups:
             group["lr"] = cosine(config.finalist_lr, 0.0, step / steps)
         figures, _ = learn(loss_of, batch, config.accum_steps, [optimiser], config.w_grad_clip, precision.scaler)
         search.averages.add(figures, images_in(batch))
         if (step + 1) % config.print_freq == 0 or step + 1 == steps:
-            search.averages.report(log, f"finalist {number + 1} [{step + 1}/{steps}]", search.step)
+            search.averages.report(log, f"{name} [{step + 1}/{steps}]", search.step)
         if step + 1 < steps:
             progress.end_step(search)
     copy_from_main(network)
     return network
 
 
-def _batches(train: Batches, epoch: int, steps: int) -> Iterator[Any]:
-    """So many batches, from an epoch on."""
-    while steps > 0:
+def _batches(train: Batches, steps: int) -> Iterator[Any]:
+    """So many batches, from the first epoch on."""
+    for epoch in itertools.count():
         yield from train.epoch(epoch, min(steps, len(train)))
-        epoch, steps = epoch + 1, steps - len(train)
+        steps -= len(train)
+        if steps <= 0:
+            return

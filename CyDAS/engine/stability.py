@@ -52,16 +52,10 @@ def gumbel(shape: Sequence[int], generator: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def add_noise(architecture: nn.Module, scale: float, generator: torch.Generator, rows: int = 0) -> None:
-    """Gumbel noise of a scale on the trained architecture parameters that have a row for each edge or block.
-
-    ``rows``: how many of all rows it is added to, drawn by chance; 0: all.
-    """
-    alphas = list(filter(_is_alpha, architecture.parameters()))
-    sizes = [len(alpha) for alpha in alphas]
-    noisy = torch.randperm(sum(sizes), generator=generator) < rows if rows else torch.ones(sum(sizes))
-    for alpha, mask in zip(alphas, noisy.split(sizes), strict=True):
-        alpha.add_((scale * gumbel(alpha.shape, generator) * mask.unsqueeze(1)).to(alpha))
+def add_noise(architecture: nn.Module, scale: float, generator: torch.Generator) -> None:
+    """Gumbel noise of a scale on the trained architecture parameters that have a row for each edge or block."""
+    for alpha in filter(is_alpha, architecture.parameters()):
+        alpha.add_((scale * gumbel(alpha.shape, generator)).to(alpha))
 
 
 class _Mixtures(nn.Module):
@@ -80,7 +74,7 @@ def sample_mixtures(architecture: Alphas, *key: int) -> Any:
 
     It is differentiable by alpha. ``key``: what the draw depends on, alike in all processes.
     """
-    alphas = {name: alpha for name, alpha in architecture.named_parameters() if _is_alpha(alpha)}
+    alphas = {name: alpha for name, alpha in architecture.named_parameters() if is_alpha(alpha)}
     device = next(iter(alphas.values())).device
     generator = torch.Generator(device).manual_seed(seeded_generator(*key).initial_seed())
     samples = {}
@@ -90,7 +84,8 @@ def sample_mixtures(architecture: Alphas, *key: int) -> Any:
     return functional_call(_Mixtures(architecture), samples, ())
 
 
-def _is_alpha(parameter: Tensor) -> bool:
+def is_alpha(parameter: Tensor) -> bool:
+    """Whether it is trained and has a row for each edge or block."""
     return parameter.requires_grad and parameter.dim() == 2
 
 
@@ -109,7 +104,7 @@ def mean_logsumexp(alphas: Sequence[Tensor]) -> Tensor:
 
 def alphas_of(architecture: nn.Module) -> list[Tensor]:
     """The trained architecture parameters that have a row for each edge or block; edge weights (beta) have none."""
-    return [alpha for alpha in choices(architecture).values() if _is_alpha(alpha)]
+    return [alpha for alpha in choices(architecture).values() if is_alpha(alpha)]
 
 
 def keep_moments(old: Optimizer, new: Optimizer) -> None:

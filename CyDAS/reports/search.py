@@ -42,8 +42,11 @@ def describe_search(page: Page, run: Finished) -> None:
     if run.result.get("finalists"):
         page.heading("Finalists")
         page.text("Trained shortly on the train half of the training images, tested on the val half.")
-        rows = [[str(each["architecture"]["0"]), f"{each['top1']:.2f}"] for each in run.result["finalists"]]
-        page.table(["architecture", "val top-1, %"], rows)
+        rows = [
+            [str(each["architecture"]["0"]), f"{each['top1']:.2f}", "run-off" if each.get("again") else ""]
+            for each in run.result["finalists"]
+        ]
+        page.table(["architecture", "val top-1, %", ""], rows)
 
 
 def drawn(space: Any, architecture: Any) -> list[bytes]:

@@ -32,6 +32,8 @@ class SearchSpace:
 
     #: Under which name checkpoints of trained networks hold the weights, as the published ones of the family do.
     weights_name = PLAIN_KEY
+    #: The flags that say how large a network is.
+    sizes: tuple[str, ...] = ("init_channels", "cells_per_stage")
 
     # -- networks ------------------------------------------------------------------------------------------------
 

@@ -52,6 +52,7 @@ class ChainSpace(SearchSpace):
     """Chains of inverted residual blocks, kernel 3, 5 or 7 and expansion 4 or 6, one to six in each of five stages."""
 
     weights_name = "state_dict"
+    sizes = ("c_last",)
 
     def __init__(
         self,

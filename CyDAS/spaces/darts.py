@@ -78,6 +78,8 @@ def _other_type(layout: Callable[[str], Layout], model_type: str) -> str:
 class DartsSpace(SearchSpace):
     """Cells of four nodes with two chosen operations each (Liu et al. 2019; paper section 4.1)."""
 
+    sizes = ("model_type", "init_channels", "stem_multiplier", "layer_num", "res_stem")
+
     def __init__(
         self,
         layout: Layout,
