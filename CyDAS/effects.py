@@ -109,12 +109,16 @@ RULES = (
     Rule(
         _flags(
             "finalist_rounds finalist_noise finalist_sweep finalist_margin finalist_size finalist_val "
-            "finalist_epochs finalist_lr finalist_cells finalist_runoff"
+            "finalist_epochs finalist_lr finalist_cells finalist_runoff finalist_runoff_epochs"
         ),
         lambda c, p: c.finalists < 2,
         "without --finalists",
     ),
-    Rule(_flags("finalist_runoff_epochs"), lambda c, p: not c.finalist_runoff, "without --finalist_runoff"),
+    Rule(
+        _flags("finalist_runoff_epochs"),
+        lambda c, p: c.finalists > 1 and not c.finalist_runoff,
+        "without --finalist_runoff",
+    ),
     Rule(_flags("finalist_rounds finalist_noise"), lambda c, p: c.finalist_sweep, "with --finalist_sweep"),
     Rule(_flags("finalist_rounds"), lambda c, p: c.finalist_noise, "with --finalist_noise, which takes no rounds"),
     Rule(

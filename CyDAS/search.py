@@ -55,6 +55,8 @@ def search_once(config: SearchConfig, process: Process, notes: list[str]) -> Non
     joint = place(space.build(), config, process.device)
     copy_from_main(joint)
     search = CyclicSearch(space, joint, config, Precision(process.device, config.use_amp, config.amp_dtype))
+    if config.finalist_sweep:
+        space.changes(joint)  # a space without them says so now, not when the search has ended
     if config.dry_run:
         print_estimate([*notes, *data.report("train"), *lacking, *estimate_search(search, train, val)], process)
         return

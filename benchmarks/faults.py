@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -173,7 +174,8 @@ def kill_at_random(runs: Runs, kind: str, name: str, seconds: float, chance: ran
         skip = chance.randrange(1, 6)  # that many checkpoints are written whole
         seen: set[str] = set()
         while process.poll() is None and len(seen) <= skip:
-            seen |= {f"{f}{f.stat().st_ino}" for f in folder.glob(".*.tmp") if f.exists()}
+            with suppress(FileNotFoundError):  # it has just got its name
+                seen |= {f"{f}{f.stat().st_ino}" for f in folder.glob(".*.tmp")}
             time.sleep(0.002)
     else:
         # By how far it has come, not by the clock: other work on the machine makes runs slower and faster.

@@ -61,7 +61,7 @@ from CyDAS.utils.numbers import whole_number
 PARTS = CHECKS | gpu_times.TIMES
 #: Seconds after which a part is ended: none takes the others' time.
 LIMITS = dict.fromkeys(PARTS, 60) | {
-    "reference": 130, "nats": 90, "search": 180, "compiled": 180,
+    "reference": 130, "nats": 90, "search": 180, "retrain": 90, "chain": 120, "compiled": 180,
 }  # fmt: skip
 
 

@@ -46,7 +46,7 @@ def reference(device: torch.device, quick: bool) -> dict[str, Any]:
     failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
     assert ended.returncode == 0, "; ".join([*failed[:5], *lines[-1:], ended.stderr[-300:]])
     assert re.search(r"[1-9]\d* passed", lines[-1]), f"no reference value was compared: {lines[-1]}"
-    return {"float64, relative and absolute 1e-8": lines[-1].strip(" =")}
+    return {"float64": lines[-1].strip(" =")}
 
 
 def _pytest(*arguments: str, **options: Any) -> subprocess.CompletedProcess:
@@ -151,15 +151,18 @@ def graphs(device: torch.device, quick: bool) -> dict[str, Any]:
     Adam that can be recorded forms 1 - beta^t on the GPU in float32, 1e-5 off in the first step.
     """
     steps = WARM_UP + (2 if quick else 8)
-    found = {}
+    found, most = {}, 0.0
     for nats in (True,) if quick else (True, False):
         plain, recorded = (_figures(device, quick, nats, steps, use_graphs) for use_graphs in (False, True))
         shares = [key for key in plain[0] if "top1" in key]  # one image more or less is no error, but a jump
+        worst = 0.0
         for first, second in zip(plain, recorded, strict=True):
             assert all(abs(first[key] - second[key]) <= 2 for key in shares), (first, second)
-            worst = max(abs(first[key] - second[key]) / max(abs(first[key]), 1e-3) for key in first.keys() - shares)
-            assert worst < 1e-4, f"figures of {steps} steps differ by {worst:.2g}"
-        found[f"{'NATS-Bench' if nats else 'DARTS'}, largest relative difference of step {steps}"] = f"{worst:.2g}"
+            differences = [abs(first[key] - second[key]) / max(abs(first[key]), 1e-3) for key in first.keys() - shares]
+            worst = max(worst, *differences)
+        found[f"{'NATS-Bench' if nats else 'DARTS'}, largest relative difference of {steps} steps"] = f"{worst:.2g}"
+        most = max(most, worst)
+    assert most < 1e-4, f"figures differ: {found}"
     return found
 
 

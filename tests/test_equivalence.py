@@ -36,7 +36,7 @@ from CyDAS.tasks.classification import classification_loss
 ENTRIES = torch.load(FIXTURES, map_location="cpu", weights_only=True) if FIXTURES.exists() else {}
 #: Where everything is computed; ``benchmarks/gpu.py`` names another one.
 DEVICE = torch.device(os.environ.get("CYDAS_TEST_DEVICE", "cpu"))
-#: Of chains. On CUDA PyTorch's hard swish and hard sigmoid multiply by a sixth that was rounded to float32.
+#: Of chains. On CUDA the first one is beyond 1e-8: presumably by a constant of PyTorch's hard sigmoid in float32.
 CHAIN_TOLERANCE = 1e-8 if DEVICE.type == "cpu" else 1e-6
 CHAIN_ENTRIES = torch.load(CHAIN_FIXTURES, map_location="cpu", weights_only=True) if CHAIN_FIXTURES.exists() else {}
 LAYOUT_FIELDS = Layout.__dataclass_fields__

@@ -334,6 +334,10 @@ IDLE = {  # program, flags: those which have no effect
     ("search", "--search_iter 6 --finalists 2 --finalist_sweep --finalist_rounds 3"): "finalist_rounds",
     ("search", "--search_iter 6 --finalist_sweep --finalist_margin 1 --finalist_size 1 --finalist_val 0.5"):
     "finalist_sweep finalist_margin finalist_size finalist_val",
+    ("search", "--search_iter 6 --finalist_runoff 2 --finalist_runoff_epochs 2"): "finalist_runoff "
+    "finalist_runoff_epochs",
+    ("search", "--search_iter 6 --finalists 2 --finalist_runoff_epochs 2"): "finalist_runoff_epochs",
+    ("search", "--search_iter 6 --finalists 2 --finalist_runoff 2 --finalist_runoff_epochs 2"): "",
     ("search", "--search_iter 6 --dataset folder --test_seed 3"): "test_seed",
     ("search", "--search_iter 6 --dataset folder --test_seed 3 --test_share 0.2"): "",
     ("search", "--search_iter 6 --cells_per_stage 2"): "cells_per_stage",

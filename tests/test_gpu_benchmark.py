@@ -58,7 +58,9 @@ BREAKS = {
     **dict.fromkeys(("reference", "no_waiting"), lambda patch: patch.setattr(gpu_checks, "ROOT", Path("nowhere"))),
     "ceilings": lambda patch: patch.setattr(torch, "mm", None),
     **dict.fromkeys(("nats", "search"), lambda patch: patch.setattr(CyclicSearch, "train_update", None)),
-    **dict.fromkeys(("retrain", "evaluation", "chain"), lambda patch: patch.setattr(gpu_times, "Precision", None)),
+    **dict.fromkeys(
+        ("retrain", "evaluation", "chain", "compiled"), lambda patch: patch.setattr(gpu_times, "Precision", None)
+    ),
 }
 
 

@@ -95,10 +95,10 @@ def test_a_collapse_is_said_in_words(runs, tmp_path):
     html, markdown = text_of(tmp_path, folder)
     assert "The search has collapsed: 4 of 6 operations are skip_connect" in html and "collapsed" in markdown
     assert "hardly left their start" in html and "--finalists make it less" in html  # so few steps decide nothing
-    judged = {"finalists": [{"architecture": {"0": SKIPS}, "rounds": 1, "top1": 30.0}]}
+    judged = {"finalists": [{"architecture": {"0": SKIPS}, "rounds": 1, "top1": 30.0, "again": True}]}
     (folder / "result.json").write_text(json.dumps(result | judged))
     html, _ = text_of(tmp_path, folder)
-    assert "finalists below have decided" in html and "--finalists make it less" not in html
+    assert "run-off" in html and "finalists below have decided" in html and "--finalists make it less" not in html
     (folder / "result.json").write_text(json.dumps(result | {"genotype": {"0": BEST}}))
     assert "collapsed" not in text_of(tmp_path, folder)[0]
 

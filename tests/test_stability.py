@@ -28,6 +28,7 @@ from CyDAS.runs.checkpoint import load_checkpoint
 from CyDAS.search import main as search
 from CyDAS.spaces import ChainSpace, DartsSpace, NatsSpace, load_architecture
 from CyDAS.spaces.chain_cost import CostAim
+from CyDAS.utils.errors import CydasError
 
 CELL = "|nor_conv_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|avg_pool_3x3~0|nor_conv_3x3~1|none~2|"
 SMALL = "--space nats --cells_per_stage 1 --init_channels 4 --image_size 8 --batch_size 16 --device cpu --threads 1"
@@ -383,9 +384,35 @@ def test_the_best_finalists_are_trained_again_and_the_best_of_them_leads():
         found.append((architectures.index(engine.judged[-1][0]), again))
     # the one that leads, by the margin, and the best of the others
     assert found == [(0, False), (1, False), (2, False), (3, False), (0, True), (3, True)]
+    assert [each[1] for each in engine.judged[4:]] == [1, 4]
     assert [leading(engine.judged[:count], engine.config) for count in range(1, 7)] == [0, 0, 0, 0, 4, 4]
     engine.config.finalist_margin = 0.5
     assert leading(engine.judged, engine.config) == 5
+
+
+def test_the_run_off_of_a_sweep_makes_the_changes_that_it_was_least_sure_about():
+    engine = make_search(finalists=25, finalist_sweep=True, finalist_runoff=3, finalist_margin=0.5)
+    (alpha,) = engine.joint.super_layers_arch.parameters()
+    with torch.no_grad():
+        alpha.copy_(torch.tensor([0.0, 0.1, 0.2, 4.0, 0.3]).expand(6, 5))
+    worth = {(0, "skip_connect"): -0.2, (3, "skip_connect"): 1.0}  # of short trainings; the second is made, no other
+
+    def score(cell, again):
+        if again:
+            return 40.0 + 2.0 * (cell.operations[0] == "skip_connect")
+        others = [each for each in enumerate(cell.operations) if each[1] != "nor_conv_3x3"]
+        return 30.0 + sum(worth.get(each, -5.0) for each in others)
+
+    found = []
+    for cell, origin, again in entrants(engine):
+        engine.judged.append([engine.space.to_state(cell), origin, score(cell, again), 1, again])
+        found.append((cell.operations, origin))
+    leader = tuple("skip_connect" if place == 3 else "nor_conv_3x3" for place in range(6))
+    own = [operations for operations, _ in found].index(leader) + 1
+    better = ("skip_connect", *leader[1:])
+    back = ("skip_connect", *["nor_conv_3x3"] * 5)
+    assert len(found) == 28 and found[25:] == [(leader, own), (better, 26), (back, 27)]
+    assert leading(engine.judged, engine.config) == 26
 
 
 def test_finalists_start_alike_and_see_the_same_batches():
@@ -412,13 +439,59 @@ def test_finalists_are_judged_on_evenly_spaced_images_of_val():
     assert judging_part(range(100, 110), 1.0) == list(range(100, 110)) and judging_part(range(7), 0.01) == [0]
 
 
-@pytest.mark.parametrize("flags", [{"finalist_noise": 1.0}, {"finalist_sweep": True}])
-def test_chains_are_within_their_cost(flags):
+def test_a_sweep_of_darts_cells_changes_one_operation_of_an_edge_that_is_chosen():
+    torch.manual_seed(0)
+    space = DartsSpace(Layout(init_channels=4, layer_num=3))
+    config = SearchConfig(finalists=200, finalist_sweep=True)
+    engine = CyclicSearch(space, space.build(), config, Precision(torch.device("cpu"), False, "bf16"))
+    with torch.no_grad():  # none, which no cell may have, is the likeliest on every edge
+        for alpha in engine.joint.super_layers_arch.parameters():
+            if alpha.dim() == 2:
+                alpha[:, -1] += 1
+    engine.judged = [[{}, 0, 0.0]] * 200
+    cells = [cell for cell, _ in candidates(engine)]
+    edges = [flat(cell) for cell in cells]
+    assert cells[0] == engine.preferred() and len(set(map(str, cells))) == 200
+    first, second = ([a != b for a, b in zip(edges[0], other, strict=True)] for other in edges[1:3])
+    assert sum(first) == 1 and first == second
+    assert {sum(a != b for a, b in zip(edges[0], other, strict=True)) for other in edges[1:]} == {1}
+    assert all([source for _, source in edges[0]] == [source for _, source in other] for other in edges)
+    # two stages of eight edges in both cells, one without a reduction cell; six other operations on each edge
+    assert len(space.changes(engine.joint)) == 7 * (2 * 16 + 8)
+
+
+def flat(architecture):
+    return [
+        edge for genotype in architecture for cell in (genotype.normal, genotype.reduce) for n in cell for edge in n
+    ]
+
+
+def test_a_sweep_of_repeated_darts_cells_changes_all_stages():
+    space = DartsSpace(Layout(init_channels=4, layer_num=3), repeat_cell=True)
+    joint = space.build()
+    architecture = space.discretise(joint)
+    place, operation = space.changes(joint)[1]
+    changed = space.changed(architecture, place, operation)
+    assert changed == [changed[0]] * 3 and changed[0] != architecture[0] and len(space.changes(joint)) == 7 * 16
+
+
+def test_chains_are_not_swept_which_is_said_at_once(tmp_path):
+    flags = "--space chain --c_last 32 --image_size 32 --device cpu --search_iter 6 --finalists 2 --finalist_sweep"
+    with pytest.raises(CydasError, match="--finalist_sweep: this space has no places"):
+        search([*flags.split(), "--output_dir", str(tmp_path)])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_off_of_one_is_refused(tmp_path):
+    with pytest.raises(CydasError, match="--finalist_runoff 1 would compare one finalist with nothing"):
+        run_search(tmp_path, "--finalist_runoff", "1")
+
+
+def test_chains_are_drawn_within_their_cost():
     layout = ChainLayout(depth=2, c_last=320, n_classes=10, image_size=32)
     space = ChainSpace(layout, CostAim(CostTable.counted(layout), 3.6e6))
-    config = SearchConfig(space="chain", finalists=6, **flags)
+    config = SearchConfig(space="chain", finalists=6, finalist_noise=1.0)
     engine = CyclicSearch(space, space.build(), config, Precision(torch.device("cpu"), False, "bf16"))
-    engine.judged = [[{}, 0, 0.0]] * 6
     chains = [chain for chain, _ in candidates(engine)]
     assert len(set(chains)) == 6
     assert all(space.aim.table.of(chain) == pytest.approx(3.6e6, rel=0.02) for chain in chains)
@@ -435,6 +508,10 @@ def test_a_dry_run_counts_finalists(tmp_path, capsys):
     lines = capsys.readouterr().out
     assert re.search(r"step, finalist: .* s, 108 times", lines)  # 45 batches, 1.2 epochs, two finalists
     assert re.search(r"test step, finalist: .* s, 90 times", lines)
+    run_search(tmp_path, "--dry_run", "--finalist_runoff", "3", "--finalist_runoff_epochs", "0.2")
+    lines = capsys.readouterr().out
+    assert re.search(r"step, finalist: .* s, 126 times", lines)  # 9 batches more for each of the two
+    assert re.search(r"test step, finalist: .* s, 180 times", lines)
 
 
 def test_the_best_finalist_is_found(finished):
@@ -455,27 +532,31 @@ def test_a_sweep_that_is_cut_off_goes_on_with_the_finalist_that_it_was_at(tmp_pa
 
     flags = "--finalists 4 --finalist_sweep --finalist_epochs 0.1 --finalist_size 5".split()
     flags += "--finalist_runoff 2 --finalist_runoff_epochs 0.2".split()
-    original = finalists.evaluate
+    original, left = finalists.evaluate, [0]
 
     def cut(*arguments):
-        monkeypatch.setattr(finalists, "evaluate", cut_now)
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
         return original(*arguments)
 
-    def cut_now(*arguments):
-        raise KeyboardInterrupt
-
     whole = run_search(tmp_path / "whole", *flags)
-    for resume in ([], ["--resume"]):  # in the sweep, then in the run-off
-        monkeypatch.setattr(finalists, "evaluate", cut)
-        with pytest.raises(KeyboardInterrupt):
-            run_search(tmp_path, *flags, *resume)
-    monkeypatch.setattr(finalists, "evaluate", original)
+    with monkeypatch.context() as patch:
+        patch.setattr(finalists, "evaluate", cut)
+        for left[0], resume in ((1, []), (4, ["--resume"])):  # in the sweep, then in the run-off
+            with pytest.raises(KeyboardInterrupt):
+                run_search(tmp_path, *flags, *resume)
+        assert len(load_checkpoint(tmp_path / "search/first/search_resume.pth.tar")["search"]["judged"]) == 5
     run = run_search(tmp_path, *flags, "--resume")
     results = [json.loads((folder / "result.json").read_text()) for folder in (whole, run)]
     assert results[0]["finalists"] == results[1]["finalists"] and results[0]["genotype"] == results[1]["genotype"]
     assert len({str(each["architecture"]) for each in results[0]["finalists"]}) == 4
     assert [each["again"] for each in results[0]["finalists"]] == [False] * 4 + [True] * 2
-    assert "finalist 2: " in (log := (run / "search.log").read_text()) and "a change of finalist 1" in log
+    log = (run / "search.log").read_text()
+    assert "finalist 4 [4/4]" in log and "finalist 5 [9/9]" in log and "finalist 2: " in log
+    first, second = (each["rounds"] for each in results[0]["finalists"][4:])
+    assert f", finalist {first} again" in log and "a change of finalist 1" in log
+    assert second == 5 and "a change of finalist 5" in log
 
 
 @pytest.mark.parametrize(("name", "call"), [("train_update", 3), ("val_update", 2), ("finalist", 1), ("finalist", 60)])
@@ -510,6 +591,27 @@ def _steps(process):
         engine.train_update(*batch())
         engine.val_update(*batch(), epoch=8)
     return engine.joint.super_layers_arch.alpha.detach().numpy()
+
+
+def _finalist(process):
+    engine = make_search()
+
+    class Batches:
+        def __len__(self):
+            return 3
+
+        def epoch(self, number, steps):
+            torch.manual_seed(process.rank)
+            yield from ((torch.randn(8, 3, 8, 8), torch.arange(8)) for _ in range(steps))
+
+    network = train_finalist(engine, engine.preferred(), "finalist", Batches(), 3, Lines(), Nobody())
+    return [value.detach().numpy() for value in network.state_dict().values()]
+
+
+def test_a_finalist_is_the_same_network_in_all_processes():
+    """Each sees images of its own."""
+    one, two = run_ranks(_finalist)
+    assert len(one) > 9 and all((a == b).all() for a, b in zip(one, two, strict=True))
 
 
 def test_edges_mutate_alike_in_all_processes():

@@ -193,6 +193,8 @@ class SearchConfig(StabilityFlags, ChainSearchFlags, NatsSearchFlags, DartsSearc
                 f"--search_iter {self.search_iter} counts the {self.pretrain_epochs} warm-up rounds of "
                 "--pretrain_epochs, so no cycle is left: raise --search_iter above it"
             )
+        if self.finalist_runoff == 1:
+            raise CydasError("--finalist_runoff 1 would compare one finalist with nothing: 0, or at least 2")
         if self.cuda_graphs and (other := self._not_with_cuda_graphs()):
             raise CydasError(f"--cuda_graphs {other}: such steps cannot be recorded; leave out one of the two")
 

@@ -45,8 +45,7 @@ class StabilityFlags:
     )  # fmt: skip
     finalist_sweep: bool = flag(
         False, "instead of rounds: the first finalist is what the search prefers, the others are the finalist that "
-        "leads at the time with another operation in one place (an edge of a cell, a block of a chain), the least "
-        "decided place first",
+        "leads at the time with another operation on one edge of the cell, the least decided edge first",
     )  # fmt: skip
     finalist_margin: float = flag(
         0.0, "points of top-1 by which a finalist must be better than the one that leads to lead instead of it",
@@ -59,7 +58,8 @@ class StabilityFlags:
     finalist_val: float = flag(1.0, "share of the val half on which finalists are compared", above=0, at_most=1)
     finalist_epochs: float = flag(1.0, "epochs, or share of one, of a finalist's training on the train half", above=0)
     finalist_runoff: int = flag(
-        0, "finalists, the best ones, that are trained again before one is chosen; 0: none", at_least=0
-    )
+        0, "longer trainings after all others, at least 2, by which the best finalists are compared again; after a "
+        "--finalist_sweep: of the leader and of the changes that it was least sure about; 0: none", at_least=0,
+    )  # fmt: skip
     finalist_runoff_epochs: float = flag(3.0, "epochs, or share of one, of such a training", above=0)
     finalist_lr: float = flag(0.1, "learning rate at the start of a finalist's training (SGD, cosine to 0)", above=0)

@@ -110,8 +110,9 @@ def _finalists(search: CyclicSearch, train: Batches, val: Batches) -> list[Part]
     search.averages.reset()
     evaluate(network, Classification(n_classes=0), first_val, search.precision)  # mixup alone asks for their number
     steps = config.finalists * finalist_steps(config.finalist_epochs, train)
-    steps += config.finalist_runoff * finalist_steps(config.finalist_runoff_epochs, train)
-    tests = (config.finalists + config.finalist_runoff) * math.ceil(len(val) * config.finalist_val)
+    again = min(config.finalist_runoff, config.finalists)
+    steps += again * finalist_steps(config.finalist_runoff_epochs, train)
+    tests = (config.finalists + again) * math.ceil(len(val) * config.finalist_val)
     return [Part("step, finalist", first.mean(), steps), Part("test step, finalist", first_val.mean(), tests)]
 
 

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from CyDAS.config import SearchConfig
 from CyDAS.data.batch import images_in
@@ -21,7 +21,7 @@ from CyDAS.data.loaders import Batches, seeded_generator
 from CyDAS.engine.cycle import CyclicSearch, Progress
 from CyDAS.engine.evaluation import evaluate
 from CyDAS.engine.optim import cosine, learn, make_optimiser
-from CyDAS.engine.stability import add_noise, is_alpha
+from CyDAS.engine.stability import add_noise
 from CyDAS.runs.logs import RunLog
 from CyDAS.tasks.classification import Classification, retrain_loss
 from CyDAS.utils.distributed import copy_from_main, place
@@ -37,7 +37,8 @@ class Judged(NamedTuple):
     """A finalist and how it did."""
 
     architecture: dict[str, str]  #: as a checkpoint holds it
-    #: Of the last rounds, how many preferred it; of drawn ones, how often it was; of a sweep, of which it is a change.
+    #: Of the last rounds, how many preferred it; of drawn ones, how often it was; in a sweep, which finalist it is a
+    #: change of, from 1 on; trained again, which one it is.
     rounds: int
     top1: float  #: percent, on the val half
     macs: int = 1  #: multiply-accumulates of an image
@@ -62,7 +63,7 @@ def choose(
         if number < len(search.judged):
             continue
         name = f"finalist {number + 1}"
-        log.info("%s: %s, %s", name, space.brief(architecture), "again" if again else _origin(config, count))
+        log.info("%s: %s, %s", name, space.brief(architecture), _origin(search, architecture, count, again))
         epochs = config.finalist_runoff_epochs if again else config.finalist_epochs
         network = train_finalist(search, architecture, name, train, finalist_steps(epochs, train), log, progress)
         top1 = evaluate(network, task, val, search.precision).top1
@@ -70,28 +71,38 @@ def choose(
         search.judged.append(list(Judged(space.to_state(architecture), count, top1, macs, again)))
         log.info("%s: top-1 %.2f %% on val, %.3f M multiply-accumulates", name, top1, macs / 1e6)
         progress.end_phase(search)
+    trained = sum(not Judged(*each).again for each in search.judged)
+    if trained < config.finalists:
+        log.info("%d finalists instead of %d: there are no more", trained, config.finalists)
     leader = search.judged[leading(search.judged, config)]
     return space.parse(Judged(*leader).architecture, config.layer_num, "finalists")
 
 
 def entrants(search: CyclicSearch) -> Iterator[tuple[Any, int, bool]]:
     """Every training: the architecture, where it comes from, and whether it is one of ``--finalist_runoff``."""
-    total = 0
-    for architecture, count in candidates(search):
-        total += 1
-        yield architecture, count, False
-    config = search.config
+    config, first = search.config, []
+    for architecture, origin in candidates(search):
+        first.append(architecture)
+        yield architecture, origin, False
     if config.finalist_runoff:
-        first = [Judged(*each) for each in search.judged[:total]]
-        leader = leading(first, config)
-        order = sorted(range(total), key=lambda index: (index != leader, -first[index].score(config.finalist_size)))
-        for index in order[: config.finalist_runoff]:
-            architecture = search.space.parse(first[index].architecture, config.layer_num, "finalists")
-            yield architecture, first[index].rounds, True
+        second = doubtful(search, first) if config.finalist_sweep else best(search, first)
+        yield from ((architecture, origin, True) for architecture, origin in second)
 
 
-def _origin(config: SearchConfig, count: int) -> str:
+def best(search: CyclicSearch, first: Sequence[Any]) -> list[tuple[Any, int]]:
+    """The finalist that leads, then those with the best scores; and their numbers."""
+    config = search.config
+    judged = [Judged(*each) for each in search.judged[: len(first)]]
+    leader = leading(judged, config)
+    order = sorted(range(len(first)), key=lambda index: (index != leader, -judged[index].score(config.finalist_size)))
+    return [(first[index], index + 1) for index in order[: config.finalist_runoff]]
+
+
+def _origin(search: CyclicSearch, architecture: Any, count: int, again: bool) -> str:
     """Where a finalist comes from, in words."""
+    config = search.config
+    if again and search.space.to_state(architecture) == Judged(*search.judged[count - 1]).architecture:
+        return f"finalist {count} again"
     if config.finalist_sweep:
         return f"a change of finalist {count}" if count else "preferred"
     return f"drawn {count} times" if config.finalist_noise else f"preferred in {count} rounds"
@@ -137,66 +148,76 @@ def drawn(search: CyclicSearch) -> list[tuple[Any, int]]:
 
 
 def sweeping(search: CyclicSearch) -> Iterator[tuple[Any, int]]:
-    """What the search prefers, then the finalist that leads at the time with another operation in one place (an edge,
-    a block): place after place, the least decided first, and in each the likelier operations first.
+    """What the search prefers, then the finalist that leads at the time with another operation in one place (an edge):
+    place after place, the least decided first, and in each the likelier operations first.
 
     Places are gone through again until every such change of the leader has been tried. With each finalist comes the
     number of the leader, from 1 on, that it is a change of; 0 for the first.
     """
-    architecture, alphas = search.preferred(), _alphas(search)
-    tried, known = [alphas], {str(search.space.to_strings(architecture))}
+    space, config = search.space, search.config
+    architecture, changes = search.preferred(), _changes(search)
+    tried, known = [architecture], {str(space.to_strings(architecture))}
     yield architecture, 0
-    changes, sweep = _changes(alphas), 0
+    sweep = 0
     while sweep < len(tried):  # the last one has found something
         sweep = len(tried)
         for change in changes:
-            leader = leading(search.judged[: len(tried)], search.config)
-            alphas = _changed(tried[leader], *change)
-            architecture = search.preferred(partial(_put, values=alphas))
-            name = str(search.space.to_strings(architecture))
-            if name not in known:
-                if len(tried) == search.config.finalists:
+            leader = leading(search.judged[: len(tried)], config)
+            architecture = space.changed(tried[leader], *change)
+            if (name := str(space.to_strings(architecture))) not in known:
+                if len(tried) == config.finalists:
                     return
                 known.add(name)
-                tried.append(alphas)
+                tried.append(architecture)
                 yield architecture, leader + 1
 
 
-def _alphas(search: CyclicSearch) -> dict[str, Tensor]:
-    """The trained architecture parameters that an architecture is read off, [places, operations] each."""
-    found: dict[str, Tensor] = {}
+def doubtful(search: CyclicSearch, first: Sequence[Any]) -> Iterator[tuple[Any, int]]:
+    """The finalist of a sweep that leads, then the leader of the longer trainings with those changes that the sweep was
+    least sure about: what they lost was the least.
 
-    def copy(alphas: nn.Module) -> None:
-        found.update((name, alpha.detach().clone()) for name, alpha in alphas.named_parameters() if is_alpha(alpha))
+    With each comes the number of the finalist, from 1 on, that it is or is a change of.
+    """
+    space, config = search.space, search.config
+    leader = leading(search.judged[: len(first)], config)
+    tried, known = [first[leader]], {str(space.to_strings(first[leader]))}
+    yield first[leader], leader + 1
+    for change in _doubts(search, first, first[leader]):
+        at = leading(search.judged[: len(first) + len(tried)], config)
+        architecture = space.changed(tried[at - len(first)], *change)
+        if (name := str(space.to_strings(architecture))) not in known and len(tried) < config.finalist_runoff:
+            known.add(name)
+            tried.append(architecture)
+            yield architecture, at + 1
 
-    search.preferred(copy)
-    return found
+
+def _doubts(search: CyclicSearch, first: Sequence[Any], leader: Any) -> list[tuple[Any, int]]:
+    """Changes of a sweep's leader, those first that lost least against what the leader has in that place, all other
+    places being alike.
+    """
+    space, changes = search.space, _changes(search)
+    scores = {
+        str(space.to_strings(architecture)): Judged(*result).score(search.config.finalist_size)
+        for architecture, result in zip(first, search.judged, strict=False)
+    }
+    own = {where: operation for where, operation in changes if space.changed(leader, where, operation) == leader}
+    gains: dict[tuple[Any, int], float] = {}
+    for architecture in first:
+        for where, operation in changes:
+            if operation != own[where] and space.changed(architecture, where, operation) == architecture:
+                instead = str(space.to_strings(space.changed(architecture, where, own[where])))
+                if instead in scores:
+                    gain = scores[str(space.to_strings(architecture))] - scores[instead]
+                    gains[where, operation] = max(gain, gains.get((where, operation), -math.inf))
+    return sorted(gains, key=lambda change: -gains[change])
 
 
 @torch.no_grad()
-def _put(alphas: nn.Module, values: dict[str, Tensor]) -> None:
-    for name, alpha in alphas.named_parameters():
-        if name in values:
-            alpha.copy_(values[name])
-
-
-def _changes(alphas: dict[str, Tensor]) -> list[tuple[str, int, int]]:
-    """Every (parameter, row, operation), the rows whose two likeliest operations are the closest first."""
-    rows = []
-    for name, alpha in alphas.items():
-        for row, weights in enumerate(alpha.double().softmax(dim=-1)):
-            first, second = weights.topk(2).values.tolist()
-            rows.append((first - second, name, row, weights.argsort(descending=True, stable=True).tolist()))
-    rows.sort(key=lambda each: each[0])
-    return [(name, row, operation) for _, name, row, operations in rows for operation in operations]
-
-
-def _changed(alphas: dict[str, Tensor], name: str, row: int, operation: int) -> dict[str, Tensor]:
-    """Alphas in which the operation has taken the place of the row's likeliest one, and that one its place."""
-    alpha = alphas[name].clone()
-    likeliest = int(alpha[row].argmax())
-    alpha[row, [likeliest, operation]] = alpha[row, [operation, likeliest]]
-    return alphas | {name: alpha}
+def _changes(search: CyclicSearch) -> list[tuple[Any, int]]:
+    """By the alphas that an architecture is read off."""
+    found: list[tuple[Any, int]] = []
+    search.preferred(lambda alphas: found.extend(search.space.changes(search.joint)))
+    return found
 
 
 def visited(search: CyclicSearch) -> list[tuple[Any, int]]:

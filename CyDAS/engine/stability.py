@@ -54,7 +54,7 @@ def gumbel(shape: Sequence[int], generator: torch.Generator) -> Tensor:
 @torch.no_grad()
 def add_noise(architecture: nn.Module, scale: float, generator: torch.Generator) -> None:
     """Gumbel noise of a scale on the trained architecture parameters that have a row for each edge or block."""
-    for alpha in filter(is_alpha, architecture.parameters()):
+    for alpha in filter(_is_alpha, architecture.parameters()):
         alpha.add_((scale * gumbel(alpha.shape, generator)).to(alpha))
 
 
@@ -74,7 +74,7 @@ def sample_mixtures(architecture: Alphas, *key: int) -> Any:
 
     It is differentiable by alpha. ``key``: what the draw depends on, alike in all processes.
     """
-    alphas = {name: alpha for name, alpha in architecture.named_parameters() if is_alpha(alpha)}
+    alphas = {name: alpha for name, alpha in architecture.named_parameters() if _is_alpha(alpha)}
     device = next(iter(alphas.values())).device
     generator = torch.Generator(device).manual_seed(seeded_generator(*key).initial_seed())
     samples = {}
@@ -84,8 +84,7 @@ def sample_mixtures(architecture: Alphas, *key: int) -> Any:
     return functional_call(_Mixtures(architecture), samples, ())
 
 
-def is_alpha(parameter: Tensor) -> bool:
-    """Whether it is trained and has a row for each edge or block."""
+def _is_alpha(parameter: Tensor) -> bool:
     return parameter.requires_grad and parameter.dim() == 2
 
 
@@ -104,7 +103,7 @@ def mean_logsumexp(alphas: Sequence[Tensor]) -> Tensor:
 
 def alphas_of(architecture: nn.Module) -> list[Tensor]:
     """The trained architecture parameters that have a row for each edge or block; edge weights (beta) have none."""
-    return [alpha for alpha in choices(architecture).values() if is_alpha(alpha)]
+    return [alpha for alpha in choices(architecture).values() if _is_alpha(alpha)]
 
 
 def keep_moments(old: Optimizer, new: Optimizer) -> None:

@@ -41,12 +41,15 @@ def describe_search(page: Page, run: Finished) -> None:
     _changes(page, run, space)
     if run.result.get("finalists"):
         page.heading("Finalists")
-        page.text("Trained shortly on the train half of the training images, tested on the val half.")
+        page.text(
+            "Trained shortly on the train half of the training images, tested on the val half; in a run-off longer."
+        )
         rows = [
-            [str(each["architecture"]["0"]), f"{each['top1']:.2f}", "run-off" if each.get("again") else ""]
+            [space.brief(space.parse(each["architecture"], None, "finalists")), f"{each['top1']:.2f}",
+             "run-off" if each.get("again") else "short"]
             for each in run.result["finalists"]
-        ]
-        page.table(["architecture", "val top-1, %", ""], rows)
+        ]  # fmt: skip
+        page.table(["architecture", "val top-1, %", "training"], rows)
 
 
 def drawn(space: Any, architecture: Any) -> list[bytes]:

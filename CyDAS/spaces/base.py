@@ -3,7 +3,7 @@
 Unless a space says so, no benchmark knows its architectures and it keeps no state.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ from CyDAS.models.heads import RetrainedNetwork
 from CyDAS.models.joint import JointNetwork
 from CyDAS.runs.weights import PLAIN_KEY
 from CyDAS.spaces.penalty import Progress, falling_penalty, strength_at
+from CyDAS.utils.errors import CydasError
 
 
 class Known(Protocol):
@@ -58,6 +59,17 @@ class SearchSpace:
 
     def discretise(self, joint: JointNetwork) -> Any:
         """The architecture that the search network now prefers. Raises :class:`CydasError` for alphas not finite."""
+        raise NotImplementedError
+
+    def changes(self, joint: JointNetwork) -> list[tuple[Any, int]]:
+        """Every (place, operation) that :meth:`changed` takes, in the order of :func:`least_decided_first`.
+
+        Raises :class:`CydasError` where the space has no places that can be changed one at a time.
+        """
+        raise CydasError("--finalist_sweep: this space has no places whose operations could be changed one at a time")
+
+    def changed(self, architecture: Any, place: Any, operation: int) -> Any:
+        """The architecture with another operation in one place, and all others as they are."""
         raise NotImplementedError
 
     @staticmethod
@@ -143,3 +155,12 @@ class SearchSpace:
     def known(self, architecture: Any) -> Known | None:
         """What a benchmark says of an architecture, where there is one."""
         return None
+
+
+def least_decided_first(places: Iterable[tuple[Any, Tensor]]) -> list[tuple[Any, int]]:
+    """Every (place, operation): the places whose two likeliest operations are the closest first, and of each the
+    likelier operations first. ``places``: of each place its operations' weights.
+    """
+    rows = [(place, weights.sort(descending=True, stable=True)) for place, weights in places if len(weights) > 1]
+    rows.sort(key=lambda row: float(row[1].values[0] - row[1].values[1]))
+    return [(place, operation) for place, row in rows for operation in row.indices.tolist()]

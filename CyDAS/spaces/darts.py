@@ -12,6 +12,7 @@ from torch import Tensor
 from CyDAS.config import FOLDER_PIXELS, CommonConfig
 from CyDAS.data import LabelledImages
 from CyDAS.models.cells.genotype import (
+    CHOOSABLE,
     Cell,
     Genotype,
     count_operations,
@@ -28,13 +29,15 @@ from CyDAS.models.joint import JOINT_OPTIONS, JointNetwork
 from CyDAS.models.modules import Modules
 from CyDAS.models.total import total
 from CyDAS.runs.weights import check_finite
-from CyDAS.spaces.base import SearchSpace
+from CyDAS.spaces.base import SearchSpace, least_decided_first
 from CyDAS.utils.errors import CydasError, GenotypeError
 from CyDAS.utils.flags import some_of
 from CyDAS.utils.plot import draw_graph
 
 #: An architecture of this space: the genotype of each stage.
 Architecture = list[Genotype]
+#: A chosen edge: (stage, 1 for the reduction cell, node, which of the node's two).
+Place = tuple[int, int, int, int]
 #: The two networks of a search in it.
 Joint = JointNetwork[ArchitectureParameters]
 
@@ -122,6 +125,29 @@ class DartsSpace(SearchSpace):
         check_finite(joint.super_layers_arch.state_dict(), "no cell can be read off the architecture parameters")
         own = discretise_stages(joint.super_layers_arch)
         return own * self.layout.layer_num if self.repeat_cell else own
+
+    def changes(self, joint: Joint) -> list[tuple[Place, int]]:
+        """The places are the edges that are chosen: they stay, and only their operations change."""
+        rows = []
+        stages = joint.super_layers_arch  # with repeat_cell there is one, for all of them
+        for stage, (alphas, genotype) in enumerate(zip(stages, discretise_stages(stages), strict=True)):
+            for reduction, cell in enumerate((genotype.normal, genotype.reduce)):
+                for node, (edges, alpha) in enumerate(zip(cell, alphas.cell(bool(reduction))[0], strict=True)):
+                    if alpha.requires_grad:  # the cell is there
+                        weights = alpha.double().softmax(dim=1)[:, : len(CHOOSABLE)]
+                        rows += [((stage, reduction, node, i), weights[source]) for i, (_, source) in enumerate(edges)]
+        return least_decided_first(rows)
+
+    def changed(self, architecture: Architecture, place: Place, operation: int) -> Architecture:
+        at, reduction, node, position = place
+        own = []
+        for stage, genotype in enumerate(architecture):
+            cells: list[Cell] = [[list(edges) for edges in cell] for cell in (genotype.normal, genotype.reduce)]
+            if stage == at or self.repeat_cell:
+                source = cells[reduction][node][position][1]
+                cells[reduction][node][position] = CHOOSABLE[operation], source
+            own.append(make_genotype(*cells))
+        return own
 
     def set_evaluation(self, joint: Joint, architecture: Architecture) -> None:
         """Give the joint network a freshly initialised evaluation network of this architecture."""

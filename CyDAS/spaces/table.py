@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from CyDAS.config import CommonConfig
@@ -16,7 +17,7 @@ from CyDAS.models.heads import DistillationHead, MeanClassifier
 from CyDAS.models.joint import JOINT_OPTIONS, JointNetwork
 from CyDAS.models.nats.networks import STAGES, ArchitectureParameters, NatsLayout, NatsNetwork, Stem, make_stages
 from CyDAS.runs.weights import check_finite
-from CyDAS.spaces.base import SearchSpace
+from CyDAS.spaces.base import SearchSpace, least_decided_first
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.flags import some_of
 from CyDAS.utils.plot import draw_graph
@@ -107,6 +108,14 @@ class TableSpace(SearchSpace):
     def best_operations(cls, alpha: Tensor) -> Any:
         """Each place's best operation. ``alpha``: [places, operations]."""
         return tuple(cls.operations[column] for column in alpha.argmax(dim=1).tolist())
+
+    def changes(self, joint: JointNetwork) -> list[tuple[int, int]]:
+        return least_decided_first(enumerate(joint.super_layers_arch.alpha.double().softmax(dim=1)))
+
+    def changed(self, architecture: Any, place: int, operation: int) -> Any:
+        columns = torch.tensor([self.operations.index(name) for name in self.names(architecture)])
+        columns[place] = operation
+        return self.best_operations(F.one_hot(columns, len(self.operations)))
 
     @classmethod
     def preferred(cls, alphas: dict[str, Tensor], state: dict[str, Any] | None = None) -> Any:

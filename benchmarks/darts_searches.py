@@ -1,0 +1,121 @@
+"""Searches of DARTS cells by three methods, and what their cells are worth beside random ones of like size.
+
+    python benchmarks/darts_searches.py --cifar10 FOLDER --runs FOLDER
+
+``best`` is the recipe of scripts/run_search_nats_best.sh in this space, ``cdarts`` the published method, ``darts``
+first order. All on CIFAR-10 shown at 16 pixels, 8 channels, 40 steps an epoch. Every cell that was found, and for each
+of ``best`` three random ones whose networks have as many parameters within 5 percent, is trained for two epochs on all
+training images. What is in RUNS already is not run again. Writes benchmarks/results/darts_space/METHOD_seedN.json, the
+genotypes, and benchmarks/results/darts_searches.json.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import CyDAS  # noqa: F401  before torch: it says how long waiting threads spin
+
+# isort: split
+import torch
+
+from benchmarks.runs import run
+from benchmarks.speed import ROOT, record
+from CyDAS.models.cells.genotype import random_genotype
+from CyDAS.models.cells.layout import Layout
+from CyDAS.spaces import DartsSpace
+from CyDAS.utils.errors import CydasError, run_program
+from CyDAS.utils.files import read_json, write_json
+from CyDAS.utils.numbers import whole_number
+from CyDAS.utils.profile import count_parameters
+
+SEEDS = range(210, 213)
+RANDOM, ALIKE = 3, 0.05
+CHANNELS = 8
+SIZE = f"--init_channels {CHANNELS} --image_size 16 --device cpu --threads 1"
+SEARCH = "--config CyDAS/settings/search_cifar_1gpu.yaml --sample_ratio 0.1024 --pretrain_epochs 15 --alpha_lr 3e-3"
+METHODS = {
+    "best": f"{SEARCH} --search_iter 25 --no-regular --beta_decay 5 --finalists 25 --finalist_sweep "
+    "--finalist_margin 0.5 --finalist_size 8 --finalist_val 0.1 --finalist_epochs 0.3 --finalist_lr 0.03 "
+    "--finalist_runoff 6 --finalist_runoff_epochs 1",
+    "cdarts": f"{SEARCH} --search_iter 45 --regular_ratio 1",
+    "darts": f"{SEARCH} --search_iter 45 --method darts --no-regular",
+}
+RETRAIN = "--config CyDAS/settings/retrain_cifar_1gpu.yaml --batch_size 64 --reference_batch 64 --epochs 2 --lr 0.05 " \
+    "--cutout_length 0 --drop_path_prob 0 --no-report"  # fmt: skip
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cifar10", type=Path, required=True, help="folder of CIFAR-10, as torchvision keeps it")
+    parser.add_argument("--runs", type=Path, required=True, help="folder of all runs")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--seeds", nargs="+", type=whole_number, default=list(SEEDS), help="(default: 210 to 212)")
+    parser.add_argument("--jobs", type=whole_number, default=2, help="searches at a time (default: 2)")
+    options = parser.parse_args(arguments)
+    place = [*SIZE.split(), "--data_dir", str(options.cifar10), "--output_dir", str(options.runs)]
+    path = ROOT / "benchmarks/results/darts_searches.json"
+    methods = read_json(path, "results")["methods"] if path.exists() else {}
+    for method in options.methods:
+        seeds = ["--seeds", *map(str, options.seeds), "--jobs", str(options.jobs)]
+        flags = [*METHODS[method].split(), *seeds, *place, "--name", f"darts_{method}", "--no-report", "--resume"]
+        run("CyDAS/search.py", *flags)
+        searched = read_json(options.runs / "search" / f"darts_{method}-seeds.json", "results")["seeds"]
+        found = {seed: {"minutes": searched[seed]["minutes"]} for seed in map(str, options.seeds)}
+        for seed, entry in found.items():
+            genotype = ROOT / f"benchmarks/results/darts_space/{method}_seed{seed}.json"
+            genotype.parent.mkdir(exist_ok=True)
+            write_json(genotype, searched[seed]["genotype"])
+            entry |= train(f"darts_{method}-{seed}", genotype, seed, place, options.runs)
+            if method == "best":
+                entry["random"] = [
+                    train(f"darts_random-{seed}-{number}", file, seed, place, options.runs)
+                    for number, file in enumerate(drawn(entry["parameters"], int(seed), options.runs))
+                ]
+            print(method, seed, entry, flush=True)
+        methods[method] = {"flags": f"{METHODS[method]} {SIZE}", "seeds": found, "top1": summary(found.values())}
+        if method == "best":
+            methods["random"] = {"top1": summary([each for entry in found.values() for each in entry["random"]])}
+        write_json(path, record() | {"seed": None, "retrain": f"{RETRAIN} {SIZE}", "methods": methods})
+
+
+def train(name: str, genotype: Path, seed: str, place: list[str], runs: Path) -> dict[str, Any]:
+    """The last epoch's test accuracy of a cell's network, percent, and its parameters."""
+    result = runs / "retrain" / name / "result.json"
+    if not result.exists():
+        flags = ["--seed", seed, "--cell_file", str(genotype), "--name", name, "--resume_or_start"]
+        run("CyDAS/retrain.py", *RETRAIN.split(), *place, *flags)
+    content = read_json(result, "result")
+    if content["genotype"] != read_json(genotype, "genotype"):
+        raise CydasError(f"{result} is of another cell than {genotype}: delete its folder")
+    return {"top1": content["last"]["top1"], "parameters": content["parameters"]}
+
+
+def drawn(parameters: int, seed: int, runs: Path) -> Iterator[Path]:
+    """Files of random cells whose networks are as large; the seeds of the draws are ``1000 * seed`` and on."""
+    space = DartsSpace(Layout(init_channels=CHANNELS))
+    fitting = 0
+    for draw in range(1000 * seed, 1000 * (seed + 1)):
+        cells = [random_genotype(torch.Generator().manual_seed(draw))] * 3
+        size = count_parameters(space.retrain_network(cells, False))
+        if abs(size / parameters - 1) < ALIKE:
+            file = runs / f"random-{draw}.json"
+            write_json(file, space.to_strings(cells))
+            yield file
+            fitting += 1
+            if fitting == RANDOM:
+                return
+    raise CydasError(f"of 1,000 random cells fewer than {RANDOM} have {parameters} parameters within {ALIKE:.0%}")
+
+
+def summary(entries: Any) -> dict[str, float]:
+    values = [entry["top1"] for entry in entries]
+    return {"n": len(values), "mean": mean(values), "std": stdev(values) if len(values) > 1 else 0.0}
+
+
+if __name__ == "__main__":
+    run_program(main)
