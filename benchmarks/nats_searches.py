@@ -26,7 +26,7 @@ from CyDAS.utils.errors import CydasError, run_program
 from CyDAS.utils.files import read_json, write_json
 from CyDAS.utils.numbers import whole_number
 
-SEEDS = range(210, 220)
+SEEDS = range(218, 228)
 FIGURE = "cifar10_test"
 BEST = "--config CyDAS/settings/search_nats_best.yaml"
 PUBLISHED = "--config CyDAS/settings/search_nats.yaml --init_channels 8 --cells_per_stage 2 --image_size 24 " \
@@ -49,8 +49,9 @@ ABLATION = {
     "beta_decay": f"{PUBLISHED} --no-regular --beta_decay 5",
     "dirichlet": f"{PUBLISHED} --dirichlet",
     "lone_teacher": f"{PUBLISHED} --lone_teacher",
-    "finalists": f"{PUBLISHED} --finalists 36 --finalist_cells 5 --finalist_sweep --finalist_margin 0.5 "
-    "--finalist_size 8 --finalist_val 0.1 --finalist_epochs 0.3 --finalist_lr 0.03",
+    "finalists": f"{PUBLISHED} --finalists 25 --finalist_cells 5 --finalist_sweep --finalist_margin 0.5 "
+    "--finalist_size 8 --finalist_val 0.1 --finalist_epochs 0.3 --finalist_lr 0.03 --finalist_runoff 6 "
+    "--finalist_runoff_epochs 1",
 }
 
 
@@ -60,7 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--table", type=Path, required=True, help="table of NATS-Bench accuracies")
     parser.add_argument("--runs", type=Path, required=True, help="folder of all runs")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=[*METHODS, *ABLATION])
-    parser.add_argument("--seeds", nargs="+", type=whole_number, default=list(SEEDS), help="(default: 210 to 219)")
+    parser.add_argument("--seeds", nargs="+", type=whole_number, default=list(SEEDS), help="(default: 218 to 227)")
     parser.add_argument("--jobs", type=whole_number, default=2, help="searches at a time (default: 2)")
     options = parser.parse_args(arguments)
     for method in options.methods:
