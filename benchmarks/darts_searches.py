@@ -23,7 +23,7 @@ import CyDAS  # noqa: F401  before torch: it says how long waiting threads spin
 # isort: split
 import torch
 
-from benchmarks.runs import run
+from benchmarks.runs import minutes_of, run
 from benchmarks.speed import ROOT, record
 from CyDAS.models.cells.genotype import random_genotype
 from CyDAS.models.cells.layout import Layout
@@ -65,8 +65,10 @@ def main(arguments: list[str] | None = None) -> None:
         flags = [*METHODS[method].split(), *seeds, *place, "--name", f"darts_{method}", "--no-report", "--resume"]
         run("CyDAS/search.py", *flags)
         searched = read_json(options.runs / "search" / f"darts_{method}-seeds.json", "results")["seeds"]
-        found = {seed: {"minutes": searched[seed]["minutes"]} for seed in map(str, options.seeds)}
-        for seed, entry in found.items():
+        found: dict[str, dict[str, Any]] = {}
+        for seed in map(str, options.seeds):
+            log = options.runs / "search" / f"darts_{method}-seed{seed}" / "search.log"
+            found[seed] = entry = {"minutes": minutes_of(log)}
             genotype = ROOT / f"benchmarks/results/darts_space/{method}_seed{seed}.json"
             genotype.parent.mkdir(exist_ok=True)
             write_json(genotype, searched[seed]["genotype"])

@@ -22,7 +22,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +32,7 @@ import CyDAS  # noqa: F401  before torch: it says how long waiting threads spin
 # isort: split
 import torch
 
+from benchmarks.runs import minutes_of
 from benchmarks.speed import record
 from CyDAS.runs import checkpoint as checkpoints
 from CyDAS.runs.checkpoint import load_checkpoint
@@ -298,9 +298,7 @@ def main(arguments: list[str] | None = None) -> None:
             code, errors = runs.finish(kind, "undisturbed")
             if code:
                 raise CydasError(f"the undisturbed {kind} ended with code {code}: {errors[-300:]}")
-            lines = (runs.place(kind, "undisturbed") / f"{kind}.log").read_text().splitlines()
-            first, last = (datetime.strptime(lines[i].split(",")[0], "%Y-%m-%d %H:%M:%S") for i in (0, -1))
-            seconds = max(1.0, (last - first).total_seconds())
+            seconds = max(1.0, 60 * minutes_of(runs.place(kind, "undisturbed") / f"{kind}.log"))
             print(f"{kind}: {time.monotonic() - start:.1f} s, of which {seconds:.0f} s at work", flush=True)
             for number in range(options.kills):
                 writing = number % 4 == 3

@@ -20,7 +20,7 @@ import CyDAS  # noqa: F401  before torch: it says how long waiting threads spin
 # isort: split
 from scipy.stats import t as student
 
-from benchmarks.runs import run
+from benchmarks.runs import minutes_of, run
 from benchmarks.speed import ROOT, record
 from CyDAS.utils.errors import CydasError, run_program
 from CyDAS.utils.files import read_json, write_json
@@ -87,9 +87,10 @@ def search(method: str, flags: str, options: argparse.Namespace) -> dict[str, di
     results = read_json(options.runs / "search" / f"{name}-seeds.json", "results")["seeds"]
     if set(results) != set(map(str, options.seeds)):
         raise CydasError(f"{name}: not every seed has ended")
-    kept = ("genotype", "minutes", "benchmark", "finalists", *(["trajectory"] if method in METHODS else []))
+    kept = ("genotype", "benchmark", "finalists", *(["trajectory"] if method in METHODS else []))
     return {
         seed: {key: result[key] for key in kept if key in result}
+        | {"minutes": minutes_of(options.runs / "search" / f"{name}-seed{seed}" / "search.log")}
         | {"rounds": [accuracy(entry) for entry in result["trajectory"]]}
         for seed, result in results.items()
     }

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 from CyDAS.utils.errors import CydasError
@@ -16,3 +17,10 @@ def run(program: str, *flags: str) -> str:
     if done.returncode:
         raise CydasError(f"this failed: {' '.join(command)}")
     return done.stdout
+
+
+def minutes_of(log: Path) -> float:
+    """From a run's first line to its last, any pause between two parts of it included."""
+    lines = log.read_text("utf-8").splitlines()
+    first, last = (datetime.strptime(lines[index].split(",")[0], "%Y-%m-%d %H:%M:%S") for index in (0, -1))
+    return (last - first).total_seconds() / 60
