@@ -68,7 +68,8 @@ def main(arguments: list[str] | None = None) -> None:
         found: dict[str, dict[str, Any]] = {}
         for seed in map(str, options.seeds):
             log = options.runs / "search" / f"darts_{method}-seed{seed}" / "search.log"
-            found[seed] = entry = {"minutes": minutes_of(log)}
+            entry: dict[str, Any] = {"minutes": minutes_of(log)}
+            found[seed] = entry
             genotype = ROOT / f"benchmarks/results/darts_space/{method}_seed{seed}.json"
             genotype.parent.mkdir(exist_ok=True)
             write_json(genotype, searched[seed]["genotype"])

@@ -501,7 +501,7 @@ MUTATIONS = [
              f"{STABLE}::test_finalists_start_alike_and_see_the_same_batches"),
     Mutation("a longer training does not lead", FINALISTS, "or result.again > results[leader].again", "",
              f"{STABLE}::test_the_best_finalists_are_trained_again_and_the_best_of_them_leads"),
-    Mutation("the leader may miss the run-off", FINALISTS, "(index != leader, -first", "(False, -first",
+    Mutation("the leader may miss the run-off", FINALISTS, "(index != leader, -judged", "(False, -judged",
              f"{STABLE}::test_the_best_finalists_are_trained_again_and_the_best_of_them_leads"),
     Mutation("the run-off is as short as the sweep", FINALISTS, "config.finalist_runoff_epochs if again",
              "config.finalist_epochs if again",

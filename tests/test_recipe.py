@@ -319,7 +319,9 @@ def averaged_by_two(process):
 def test_the_mean_is_the_same_in_two_processes():
     (one, one_after), (two, two_after) = run_ranks(averaged_by_two)
     assert one_after == two_after and one_after == one  # the main process's
-    assert {name for name in one if one[name] != two[name]} == {"norm.running_mean", "norm.running_var"}
+    differing = {name for name in one if one[name] != two[name]}
+    # both see the same variance beside another mean: whether its last digit differs is up to the machine
+    assert {"norm.running_mean"} <= differing <= {"norm.running_mean", "norm.running_var"}
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------
