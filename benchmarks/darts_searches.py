@@ -23,7 +23,7 @@ import CyDAS  # noqa: F401  before torch: it says how long waiting threads spin
 # isort: split
 import torch
 
-from benchmarks.runs import minutes_of, run
+from benchmarks.runs import flags_in, run, search_seeds
 from benchmarks.speed import ROOT, record
 from CyDAS.models.cells.genotype import random_genotype
 from CyDAS.models.cells.layout import Layout
@@ -36,17 +36,16 @@ from CyDAS.utils.profile import count_parameters
 SEEDS = range(210, 213)
 RANDOM, ALIKE = 3, 0.05
 CHANNELS = 8
-SIZE = f"--init_channels {CHANNELS} --image_size 16 --device cpu --threads 1"
+SIZE = f"--init_channels {CHANNELS} --image_size 16 --device cpu"
 SEARCH = "--config CyDAS/settings/search_cifar_1gpu.yaml --sample_ratio 0.1024 --pretrain_epochs 15 --alpha_lr 3e-3"
 METHODS = {
-    "best": f"{SEARCH} --search_iter 25 --no-regular --beta_decay 5 --finalists 25 --finalist_sweep "
-    "--finalist_margin 0.5 --finalist_size 8 --finalist_val 0.1 --finalist_epochs 0.3 --finalist_lr 0.03 "
-    "--finalist_runoff 6 --finalist_runoff_epochs 1",
+    "best": f"{SEARCH} --search_iter 25 --no-regular --beta_decay 5 "
+    + flags_in("CyDAS/settings/search_nats_best.yaml", "finalist", without=["finalist_cells"]),  # NATS-Bench's depth
     "cdarts": f"{SEARCH} --search_iter 45 --regular_ratio 1",
     "darts": f"{SEARCH} --search_iter 45 --method darts --no-regular",
 }
 RETRAIN = "--config CyDAS/settings/retrain_cifar_1gpu.yaml --batch_size 64 --reference_batch 64 --epochs 2 --lr 0.05 " \
-    "--cutout_length 0 --drop_path_prob 0 --no-report"  # fmt: skip
+    "--cutout_length 0 --drop_path_prob 0 --threads 1 --no-report"  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -61,18 +60,14 @@ def main(arguments: list[str] | None = None) -> None:
     path = ROOT / "benchmarks/results/darts_searches.json"
     methods = read_json(path, "results")["methods"] if path.exists() else {}
     for method in options.methods:
-        seeds = ["--seeds", *map(str, options.seeds), "--jobs", str(options.jobs)]
-        flags = [*METHODS[method].split(), *seeds, *place, "--name", f"darts_{method}", "--no-report", "--resume"]
-        run("CyDAS/search.py", *flags)
-        searched = read_json(options.runs / "search" / f"darts_{method}-seeds.json", "results")["seeds"]
+        flags = [*METHODS[method].split(), *SIZE.split(), "--data_dir", str(options.cifar10)]
+        searched = search_seeds(f"darts_{method}", flags, options.seeds, options.jobs, options.runs)
         found: dict[str, dict[str, Any]] = {}
-        for seed in map(str, options.seeds):
-            log = options.runs / "search" / f"darts_{method}-seed{seed}" / "search.log"
-            entry: dict[str, Any] = {"minutes": minutes_of(log)}
-            found[seed] = entry
+        for seed, result in searched.items():
+            found[seed] = entry = {"minutes": result["minutes"]}
             genotype = ROOT / f"benchmarks/results/darts_space/{method}_seed{seed}.json"
             genotype.parent.mkdir(exist_ok=True)
-            write_json(genotype, searched[seed]["genotype"])
+            write_json(genotype, result["genotype"])
             entry |= train(f"darts_{method}-{seed}", genotype, seed, place, options.runs)
             if method == "best":
                 entry["random"] = [

@@ -20,15 +20,16 @@ import CyDAS  # noqa: F401  before torch: it says how long waiting threads spin
 # isort: split
 from scipy.stats import t as student
 
-from benchmarks.runs import minutes_of, run
+from benchmarks.runs import flags_in, search_seeds
 from benchmarks.speed import ROOT, record
-from CyDAS.utils.errors import CydasError, run_program
+from CyDAS.utils.errors import run_program
 from CyDAS.utils.files import read_json, write_json
 from CyDAS.utils.numbers import whole_number
 
 SEEDS = range(218, 228)
 FIGURE = "cifar10_test"
-BEST = "--config CyDAS/settings/search_nats_best.yaml"
+SETTINGS = "CyDAS/settings/search_nats_best.yaml"
+BEST = f"--config {SETTINGS}"
 PUBLISHED = "--config CyDAS/settings/search_nats.yaml --init_channels 8 --cells_per_stage 2 --image_size 24 " \
     "--sample_ratio 0.1024 --pretrain_epochs 15 --search_iter 45 --alpha_lr 3e-3 --regular_ratio 1"  # fmt: skip
 #: Hardly any search: after one step alphas have not moved, so that finalists are all there is.
@@ -49,9 +50,7 @@ ABLATION = {
     "beta_decay": f"{PUBLISHED} --no-regular --beta_decay 5",
     "dirichlet": f"{PUBLISHED} --dirichlet",
     "lone_teacher": f"{PUBLISHED} --lone_teacher",
-    "finalists": f"{PUBLISHED} --finalists 25 --finalist_cells 5 --finalist_sweep --finalist_margin 0.5 "
-    "--finalist_size 8 --finalist_val 0.1 --finalist_epochs 0.3 --finalist_lr 0.03 --finalist_runoff 6 "
-    "--finalist_runoff_epochs 1",
+    "finalists": f"{PUBLISHED} {flags_in(SETTINGS, 'finalist')}",
 }
 
 
@@ -80,17 +79,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 def search(method: str, flags: str, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """What each seed found, and the accuracy of what each of its rounds preferred."""
-    name = f"nats_{method}"
-    seeds = ["--seeds", *map(str, options.seeds), "--jobs", str(options.jobs), "--threads", "1"]
-    place = ["--data_dir", str(options.cifar10), "--output_dir", str(options.runs), "--name", name, "--resume"]
-    run("CyDAS/search.py", *flags.split(), *seeds, *place, "--nats_table", str(options.table), "--no-report")
-    results = read_json(options.runs / "search" / f"{name}-seeds.json", "results")["seeds"]
-    if set(results) != set(map(str, options.seeds)):
-        raise CydasError(f"{name}: not every seed has ended")
-    kept = ("genotype", "benchmark", "finalists", *(["trajectory"] if method in METHODS else []))
+    place = ["--data_dir", str(options.cifar10), "--nats_table", str(options.table)]
+    results = search_seeds(f"nats_{method}", [*flags.split(), *place], options.seeds, options.jobs, options.runs)
+    kept = ("genotype", "benchmark", "finalists", "minutes", *(["trajectory"] if method in METHODS else []))
     return {
         seed: {key: result[key] for key in kept if key in result}
-        | {"minutes": minutes_of(options.runs / "search" / f"{name}-seed{seed}" / "search.log")}
         | {"rounds": [accuracy(entry) for entry in result["trajectory"]]}
         for seed, result in results.items()
     }

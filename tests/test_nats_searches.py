@@ -4,15 +4,15 @@ import json
 
 import pytest
 
-from benchmarks import nats_searches
-from benchmarks.runs import minutes_of
+from benchmarks import nats_searches, runs
+from benchmarks.runs import flags_in, minutes_of
 from CyDAS.utils.errors import CydasError
 
 CELL = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_1x1~2|"
 LOG = "2026-11-26 23:59:30,{} a first line\nwithout a time\n2026-11-27 00:02:00,{} the last one\n"
 
 
-def searched(accuracies, runs):
+def searched(accuracies, place):
     """What a search leaves, in the place of it."""
 
     def run(program, *flags):
@@ -23,17 +23,17 @@ def searched(accuracies, runs):
             for seed, each in known.items()
         }
         for seed in results:
-            folder = runs / "search" / f"{name}-seed{seed}"
+            folder = place / "search" / f"{name}-seed{seed}"
             folder.mkdir(parents=True)
             (folder / "search.log").write_text(LOG.format("000", "500"))
-        (runs / "search" / f"{name}-seeds.json").write_text(json.dumps({"seeds": results}))
+        (place / "search" / f"{name}-seeds.json").write_text(json.dumps({"seeds": results}))
 
     return run
 
 
 def test_every_seed_counts_with_its_minutes_and_pairs_are_compared(tmp_path, monkeypatch):
     found = {"nats_best": {"1": 94.0, "2": 94.4}, "nats_best_darts": {"1": 90.0, "2": 92.0}}
-    monkeypatch.setattr(nats_searches, "run", searched(found, tmp_path))
+    monkeypatch.setattr(runs, "run", searched(found, tmp_path))
     monkeypatch.setattr(nats_searches, "ROOT", tmp_path)
     (tmp_path / "benchmarks/results").mkdir(parents=True)
     command = f"--cifar10 x --table y --runs {tmp_path} --methods best best_darts --seeds 1 2"
@@ -51,7 +51,7 @@ def test_every_seed_counts_with_its_minutes_and_pairs_are_compared(tmp_path, mon
 
 
 def test_a_seed_that_has_not_ended_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(nats_searches, "run", searched({"nats_best": {"1": 94.0}}, tmp_path))
+    monkeypatch.setattr(runs, "run", searched({"nats_best": {"1": 94.0}}, tmp_path))
     with pytest.raises(CydasError, match="not every seed has ended"):
         nats_searches.main(f"--cifar10 x --table y --runs {tmp_path} --methods best --seeds 1 2".split())
 
@@ -59,3 +59,9 @@ def test_a_seed_that_has_not_ended_is_an_error(tmp_path, monkeypatch):
 def test_minutes_are_those_of_the_log(tmp_path):
     (tmp_path / "search.log").write_text(LOG.format("900", "100"))
     assert minutes_of(tmp_path / "search.log") == 2.5
+
+
+def test_a_part_of_the_recipe_is_taken_from_its_settings():
+    flags = flags_in("CyDAS/settings/search_nats_best.yaml", "finalist")
+    assert "--finalist_sweep" in flags.split() and "--finalist_runoff_epochs 1" in flags
+    assert all(word.startswith("--finalist") for word in flags.split() if word.startswith("--"))

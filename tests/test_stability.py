@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import pytest
 import torch
-from spies import Lines, Nobody
+from spies import Lines, Nobody, SpyBatches
 from test_reliability import same
 from two_ranks import run_ranks
 
@@ -594,17 +594,8 @@ def _steps(process):
 
 
 def _finalist(process):
-    engine = make_search()
-
-    class Batches:
-        def __len__(self):
-            return 3
-
-        def epoch(self, number, steps):
-            torch.manual_seed(process.rank)
-            yield from ((torch.randn(8, 3, 8, 8), torch.arange(8)) for _ in range(steps))
-
-    network = train_finalist(engine, engine.preferred(), "finalist", Batches(), 3, Lines(), Nobody())
+    engine, batches = make_search(), SpyBatches(1.0 + process.rank, 3)
+    network = train_finalist(engine, engine.preferred(), "finalist", batches, 3, Lines(), Nobody())
     return [value.detach().numpy() for value in network.state_dict().values()]
 
 

@@ -154,22 +154,32 @@ def sweeping(search: CyclicSearch) -> Iterator[tuple[Any, int]]:
     Places are gone through again until every such change of the leader has been tried. With each finalist comes the
     number of the leader, from 1 on, that it is a change of; 0 for the first.
     """
-    space, config = search.space, search.config
-    architecture, changes = search.preferred(), _changes(search)
-    tried, known = [architecture], {str(space.to_strings(architecture))}
-    yield architecture, 0
+    changes, tried = _changes(search), [search.preferred()]
+    yield tried[0], 0
     sweep = 0
     while sweep < len(tried):  # the last one has found something
         sweep = len(tried)
-        for change in changes:
-            leader = leading(search.judged[: len(tried)], config)
-            architecture = space.changed(tried[leader], *change)
-            if (name := str(space.to_strings(architecture))) not in known:
-                if len(tried) == config.finalists:
-                    return
-                known.add(name)
-                tried.append(architecture)
-                yield architecture, leader + 1
+        yield from _changing(search, tried, changes, 0, search.config.finalists)
+
+
+def _changing(
+    search: CyclicSearch, tried: list[Any], changes: Sequence[tuple[Any, int]], before: int, most: int
+) -> Iterator[tuple[Any, int]]:
+    """Whichever of ``tried`` leads at the time, with one change after the other, and its number; no finalist twice.
+
+    ``before``: finalists before the first of ``tried``, which grows up to ``most``.
+    """
+    space = search.space
+    known = {str(space.to_strings(architecture)) for architecture in tried}
+    for change in changes:
+        if len(tried) == most:
+            return
+        leader = leading(search.judged[: before + len(tried)], search.config)
+        architecture = space.changed(tried[leader - before], *change)
+        if (name := str(space.to_strings(architecture))) not in known:
+            known.add(name)
+            tried.append(architecture)
+            yield architecture, leader + 1
 
 
 def doubtful(search: CyclicSearch, first: Sequence[Any]) -> Iterator[tuple[Any, int]]:
@@ -178,17 +188,12 @@ def doubtful(search: CyclicSearch, first: Sequence[Any]) -> Iterator[tuple[Any, 
 
     With each comes the number of the finalist, from 1 on, that it is or is a change of.
     """
-    space, config = search.space, search.config
-    leader = leading(search.judged[: len(first)], config)
-    tried, known = [first[leader]], {str(space.to_strings(first[leader]))}
+    leader = leading(search.judged[: len(first)], search.config)
+    tried = [first[leader]]
     yield first[leader], leader + 1
-    for change in _doubts(search, first, first[leader]):
-        at = leading(search.judged[: len(first) + len(tried)], config)
-        architecture = space.changed(tried[at - len(first)], *change)
-        if (name := str(space.to_strings(architecture))) not in known and len(tried) < config.finalist_runoff:
-            known.add(name)
-            tried.append(architecture)
-            yield architecture, at + 1
+    yield from _changing(
+        search, tried, _doubts(search, first, first[leader]), len(first), search.config.finalist_runoff
+    )
 
 
 def _doubts(search: CyclicSearch, first: Sequence[Any], leader: Any) -> list[tuple[Any, int]]:

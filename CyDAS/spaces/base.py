@@ -162,5 +162,5 @@ def least_decided_first(places: Iterable[tuple[Any, Tensor]]) -> list[tuple[Any,
     likelier operations first. ``places``: of each place its operations' weights.
     """
     rows = [(place, weights.sort(descending=True, stable=True)) for place, weights in places if len(weights) > 1]
-    rows.sort(key=lambda row: float(row[1].values[0] - row[1].values[1]))
+    rows.sort(key=lambda row: row[1].values[0].item() - row[1].values[1].item())
     return [(place, operation) for place, row in rows for operation in row.indices.tolist()]
