@@ -108,8 +108,9 @@ RULES = (
     ),
     Rule(
         _flags(
-            "finalist_rounds finalist_noise finalist_sweep finalist_margin finalist_size finalist_val "
-            "finalist_epochs finalist_lr finalist_cells finalist_runoff finalist_runoff_epochs"
+            "finalist_rounds finalist_noise finalist_sweep finalist_uniform finalist_margin finalist_size "
+            "finalist_image_size finalist_val finalist_epochs finalist_lr finalist_cells finalist_runoff "
+            "finalist_runoff_epochs"
         ),
         lambda c, p: c.finalists < 2,
         "without --finalists",
@@ -119,7 +120,12 @@ RULES = (
         lambda c, p: c.finalists > 1 and not c.finalist_runoff,
         "without --finalist_runoff",
     ),
-    Rule(_flags("finalist_rounds finalist_noise"), lambda c, p: c.finalist_sweep, "with --finalist_sweep"),
+    Rule(_flags("finalist_noise"), lambda c, p: c.finalist_sweep, "with --finalist_sweep"),
+    Rule(
+        _flags("finalist_uniform"),
+        lambda c, p: c.finalists > 1 and not c.finalist_sweep,
+        "without --finalist_sweep",
+    ),
     Rule(_flags("finalist_rounds"), lambda c, p: c.finalist_noise, "with --finalist_noise, which takes no rounds"),
     Rule(
         _flags(

@@ -1,6 +1,7 @@
 """Search an architecture: ``python CyDAS/search.py --help``."""
 
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import CyDAS  # noqa: F401  before torch: it says how long waiting threads spin
 
 # isort: split
 from CyDAS.config import SearchConfig
-from CyDAS.data import load_data
+from CyDAS.data import LabelledImages, load_data
 from CyDAS.data.dataset import say_data
 from CyDAS.data.halves import what_halves_lack
 from CyDAS.effects import idle_flags
@@ -52,13 +53,17 @@ def search_once(config: SearchConfig, process: Process, notes: list[str]) -> Non
     train_part, val_part = data.halves(config.split, config.seed)
     lacking = what_halves_lack(data.train_labels, (train_part, val_part), data.classes)
     train, val = data.train_batches(train_part, stream=1), data.train_batches(val_part, stream=2)
+    finals = finalists_data(config, data, process)
+    judging = judging_part(val_part, config.finalist_val)
+    finals_train, finals_val = finals.train_batches(train_part, stream=4), finals.judging_batches(judging)
     joint = place(space.build(), config, process.device)
     copy_from_main(joint)
     search = CyclicSearch(space, joint, config, Precision(process.device, config.use_amp, config.amp_dtype))
     if config.finalist_sweep:
         space.changes(joint)  # a space without them says so now, not when the search has ended
     if config.dry_run:
-        print_estimate([*notes, *data.report("train"), *lacking, *estimate_search(search, train, val)], process)
+        estimate = estimate_search(search, train, val, finals_train, finals_val)
+        print_estimate([*notes, *data.report("train"), *lacking, *estimate], process)
         return
     record = data.record()
     accept = partial(check_search, config, record)
@@ -74,12 +79,20 @@ def search_once(config: SearchConfig, process: Process, notes: list[str]) -> Non
         search.run(train, val, run.log, progress)
         found = search.preferred()
         if config.finalists > 1:
-            finals = data.train_batches(train_part, stream=4)
-            judging = data.judging_batches(judging_part(val_part, config.finalist_val))
-            shape = data.input_channels, data.image_size, data.image_size
-            found = choose(search, finals, judging, Classification(data.n_classes), shape, run.log, progress)
+            shape = finals.input_channels, finals.image_size, finals.image_size
+            found = choose(search, finals_train, finals_val, Classification(data.n_classes), shape, run.log, progress)
         if process.is_main:
             finish_search(search, found, run)
+
+
+def finalists_data(config: SearchConfig, data: LabelledImages, process: Process) -> LabelledImages:
+    """The images on which finalists are trained and judged: the search's own, unless they are to have another size."""
+    if config.finalists == 1 or config.finalist_image_size in (None, data.image_size):
+        return data
+    smaller = replace(config, image_size=config.finalist_image_size)
+    finals = load_data(smaller, process)
+    make_space(smaller, finals)  # a size that the space cannot have says so now
+    return finals
 
 
 def run_main() -> None:

@@ -13,7 +13,8 @@ from two_ranks import run_ranks
 from CyDAS.config import SearchConfig
 from CyDAS.config.stability import StabilityFlags
 from CyDAS.engine.cycle import CyclicSearch
-from CyDAS.engine.finalists import candidates, entrants, judging_part, leading, train_finalist
+from CyDAS.engine.entrants import candidates, entrants, leading
+from CyDAS.engine.finalists import judging_part, train_finalist
 from CyDAS.engine.optim import Precision, SearchOptimisers
 from CyDAS.engine.stability import growing, keep_moments, mean_logsumexp, mutate, sample_mixtures
 from CyDAS.models.alpha_mean import AlphaMean, mean_alphas
@@ -79,8 +80,8 @@ def test_all_of_it_is_off_by_default():
         "edge_mutation": 0.0, "average_rounds": 1, "alpha_lr_schedule": "constant", "keep_moments": False,
         "beta_decay": 0.0, "dirichlet": False, "lone_teacher": False, "finalists": 1,
         "finalist_rounds": 20, "finalist_epochs": 1.0, "finalist_lr": 0.1, "finalist_noise": 0.0,
-        "finalist_sweep": False, "finalist_runoff": 0, "finalist_runoff_epochs": 3.0,
-        "finalist_margin": 0.0, "finalist_size": 0.0, "finalist_val": 1.0,
+        "finalist_sweep": False, "finalist_uniform": False, "finalist_runoff": 0, "finalist_runoff_epochs": 3.0,
+        "finalist_margin": 0.0, "finalist_size": 0.0, "finalist_image_size": None, "finalist_val": 1.0,
     }  # fmt: skip
     assert config.evaluation_cells is config.finalist_cells is None
 
@@ -290,9 +291,9 @@ def test_candidates_are_what_most_of_the_last_rounds_preferred():
     a, b, c = (CELL.replace("none", name) for name in ("none", "skip_connect", "nor_conv_3x3"))
     engine.preferences = [{"0": cell} for cell in (c, c, c, a, b, a, b)]
     found = list(candidates(engine))
-    assert [(str(cell), count) for cell, count in found] == [(b, 2), (a, 2)]
+    assert [(str(each.architecture), each.rounds) for each in found] == [(b, 2), (a, 2)]
     engine.config.finalist_rounds = 7
-    assert [(str(cell), count) for cell, count in candidates(engine)] == [(c, 3), (b, 2)]
+    assert [(str(each.architecture), each.rounds) for each in candidates(engine)] == [(c, 3), (b, 2)]
 
 
 def test_drawn_candidates_are_the_preferred_cell_and_others_by_their_probability():
@@ -303,25 +304,34 @@ def test_drawn_candidates_are_the_preferred_cell_and_others_by_their_probability
         alpha[1:, 1:] = -50.0  # the first edge alone has a choice
     before, first = alpha.clone(), engine.preferred()
     found = list(candidates(engine))
-    assert found[0][0] == first and len({str(cell) for cell, _ in found}) == len(found) == 3  # there are no more
+    cells = [each.architecture for each in found]
+    assert cells[0] == first and len(set(map(str, cells))) == len(found) == 3  # there are no more
     assert found == list(candidates(engine)) and torch.equal(alpha, before)
-    shares = [count / sum(count for _, count in found) for _, count in found]
+    shares = [each.rounds / sum(each.rounds for each in found) for each in found]
     assert shares[0] == pytest.approx(0.5, abs=0.08) and sorted(shares)[0] == pytest.approx(0.2, abs=0.07)
     engine.config.seed = 1
     assert list(candidates(engine)) != found
 
 
-def sweep(score, **flags):
-    """The cells that are tried, each with the number of the leader that it is a change of."""
+def sweep(score, rounds=1, **flags):
+    """The cells that are tried, each with the number of the leader that it is a change of.
+
+    ``rounds``: before the preferred cell, all pooling was preferred in so many, less one.
+    """
     engine, found = make_search(finalist_sweep=True, **{"finalists": 99, **flags}), []
     (alpha,) = engine.joint.super_layers_arch.parameters()
     with torch.no_grad():  # the third edge is the least decided, then the fifth
         alpha.copy_(torch.tensor([0.0, 0.1, 0.2, 4.0, 0.3]).expand(6, 5) / torch.tensor([2, 3, 9, 4, 5, 1.0])[:, None])
     before = alpha.clone()
-    for cell, origin in candidates(engine):
-        found.append((cell, origin))
-        engine.judged.append([{}, origin, score(cell)])
-    assert torch.equal(alpha, before) and found[0] == (engine.preferred(), 0)
+    pooling = engine.space.changed(engine.preferred(), 0, 4)
+    for place in range(1, 6):
+        pooling = engine.space.changed(pooling, place, 4)
+    engine.preferences = [engine.space.to_state(cell) for cell in [pooling] * (rounds - 1) + [engine.preferred()]]
+    for each in candidates(engine):
+        found.append((each.architecture, each.change_of))
+        assert each.rounds == (rounds - 1 if each.architecture == pooling else each.architecture == engine.preferred())
+        engine.judged.append([{}, 0, score(each.architecture)])
+    assert torch.equal(alpha, before) and (engine.preferred(), 0) in found
     return found
 
 
@@ -340,22 +350,42 @@ def test_a_sweep_tries_all_other_operations_place_by_place_the_least_decided_fir
     assert sweep(lambda cell: 0.0, finalists=7) == found[:7]
 
 
-def test_a_sweep_goes_on_from_the_finalist_that_leads_until_no_change_of_it_is_left():
-    """Skips help, but in the place that is swept first only once another one has its skip."""
+def test_a_sweep_starts_with_the_best_of_what_the_last_rounds_preferred():
+    """Of pooling or convolutions everywhere, whichever is better."""
+    for operation, leader in (("avg_pool_3x3", 1), ("nor_conv_3x3", 2)):
+        found = sweep(lambda cell: cell.operations.count(operation) >= 5, rounds=3)  # noqa: B023 - it is used up at once
+        assert [set(cell.operations) for cell, _ in found[:2]] == [{"avg_pool_3x3"}, {"nor_conv_3x3"}]
+        assert [origin for _, origin in found] == [0, 0] + [leader] * 24
+        assert all(len(changed(cell, found[leader - 1][0])) == 1 for cell, _ in found[2:])
+    assert len(sweep(lambda cell: 0.0, rounds=3, finalist_rounds=1)) == 25
+
+
+def test_a_sweep_may_start_with_each_operation_everywhere():
+    found = sweep(lambda cell: cell.operations.count("nor_conv_1x1"), rounds=2, finalist_uniform=True, finalists=9)
+    starts = ["avg_pool_3x3", "nor_conv_3x3", "none", "skip_connect", "nor_conv_1x1"]  # two were preferred
+    assert sorted(cell.operations for cell, _ in found[:2]) == sorted((name,) * 6 for name in starts[:2])
+    assert [cell.operations for cell, _ in found[2:5]] == [(name,) * 6 for name in starts[2:]]
+    assert [origin for _, origin in found] == [0] * 5 + [5] * 4
+    assert sweep(lambda cell: 0.0, rounds=2, finalist_uniform=True, finalists=4) == found[:4]
+
+
+def test_a_sweep_judges_all_changes_before_it_makes_the_best_and_ends_where_none_is_better():
+    """A skip in the place that is swept last is worth most, the others' help only once it is there."""
+    worth = {5: 4.0, 3: 1.0, 0: 2.0}
 
     def score(cell):
-        first, *others = (cell.operations[place] == "skip_connect" for place in (2, 0, 1, 3, 4, 5))
-        return sum(others) + first * others[-1]
+        skips = [place for place, operation in enumerate(cell.operations) if operation == "skip_connect"]
+        return sum(worth.get(place, -1.0) for place in skips) * (5 in skips)
 
     found = sweep(score, finalist_margin=0.5)
     cells = [cell for cell, _ in found]
     assert len(set(cells)) == len(cells)
-    leader = 0
+    leaders = sorted({origin for _, origin in found[1:]})
+    assert found[1:] == sorted(found[1:], key=lambda each: each[1])  # one sweep after the other
+    assert [changed(cells[leader - 1], cells[0]) for leader in leaders] == [[], [5], [0, 5], [0, 3, 5]]
     for number, (cell, origin) in enumerate(found[1:], 1):
-        assert origin == leader + 1 and len(changed(cell, cells[leader])) == 1
-        leader = number if score(cell) > score(cells[leader]) else leader
-    assert cells[leader].operations == ("skip_connect",) * 6
-    neighbours = [cell for cell in cells if len(changed(cell, cells[leader])) == 1]
+        assert len(changed(cell, cells[origin - 1])) == 1 and origin <= number
+    neighbours = [cell for cell in cells if len(changed(cell, cells[leaders[-1] - 1])) == 1]
     assert len(neighbours) == 24
 
 
@@ -377,14 +407,14 @@ def test_size_counts_for_as_many_points_as_the_flag_says():
 
 def test_the_best_finalists_are_trained_again_and_the_best_of_them_leads():
     engine = make_search(finalists=4, finalist_noise=1.0, finalist_runoff=2, finalist_margin=2.0)
-    architectures = [engine.space.to_state(cell) for cell, _ in candidates(engine)]
+    architectures = [engine.space.to_state(each.architecture) for each in candidates(engine)]
     top1, found = iter((30.0, 31.0, 29.0, 31.5, 25.0, 26.0)), []
-    for cell, count, again in entrants(engine):
-        engine.judged.append([engine.space.to_state(cell), count, next(top1), 1, again])
+    for cell, count, change_of, again in entrants(engine):
+        engine.judged.append([engine.space.to_state(cell), count, next(top1), 1, again, change_of])
         found.append((architectures.index(engine.judged[-1][0]), again))
     # the one that leads, by the margin, and the best of the others
     assert found == [(0, False), (1, False), (2, False), (3, False), (0, True), (3, True)]
-    assert [each[1] for each in engine.judged[4:]] == [1, 4]
+    assert [each[5] for each in engine.judged] == [0, 0, 0, 0, 1, 4]
     assert [leading(engine.judged[:count], engine.config) for count in range(1, 7)] == [0, 0, 0, 0, 4, 4]
     engine.config.finalist_margin = 0.5
     assert leading(engine.judged, engine.config) == 5
@@ -395,6 +425,7 @@ def test_the_run_off_of_a_sweep_makes_the_changes_that_it_was_least_sure_about()
     (alpha,) = engine.joint.super_layers_arch.parameters()
     with torch.no_grad():
         alpha.copy_(torch.tensor([0.0, 0.1, 0.2, 4.0, 0.3]).expand(6, 5))
+    engine.preferences = [engine.space.to_state(engine.preferred())]
     worth = {(0, "skip_connect"): -0.2, (3, "skip_connect"): 1.0}  # of short trainings; the second is made, no other
 
     def score(cell, again):
@@ -404,9 +435,9 @@ def test_the_run_off_of_a_sweep_makes_the_changes_that_it_was_least_sure_about()
         return 30.0 + sum(worth.get(each, -5.0) for each in others)
 
     found = []
-    for cell, origin, again in entrants(engine):
-        engine.judged.append([engine.space.to_state(cell), origin, score(cell, again), 1, again])
-        found.append((cell.operations, origin))
+    for cell, rounds, change_of, again in entrants(engine):
+        engine.judged.append([engine.space.to_state(cell), rounds, score(cell, again), 1, again, change_of])
+        found.append((cell.operations, change_of))
     leader = tuple("skip_connect" if place == 3 else "nor_conv_3x3" for place in range(6))
     own = [operations for operations, _ in found].index(leader) + 1
     better = ("skip_connect", *leader[1:])
@@ -448,8 +479,8 @@ def test_a_sweep_of_darts_cells_changes_one_operation_of_an_edge_that_is_chosen(
         for alpha in engine.joint.super_layers_arch.parameters():
             if alpha.dim() == 2:
                 alpha[:, -1] += 1
-    engine.judged = [[{}, 0, 0.0]] * 200
-    cells = [cell for cell, _ in candidates(engine)]
+    engine.judged, engine.preferences = [[{}, 0, 0.0]] * 200, [space.to_state(engine.preferred())]
+    cells = [each.architecture for each in candidates(engine)]
     edges = [flat(cell) for cell in cells]
     assert cells[0] == engine.preferred() and len(set(map(str, cells))) == 200
     first, second = ([a != b for a, b in zip(edges[0], other, strict=True)] for other in edges[1:3])
@@ -492,7 +523,7 @@ def test_chains_are_drawn_within_their_cost():
     space = ChainSpace(layout, CostAim(CostTable.counted(layout), 3.6e6))
     config = SearchConfig(space="chain", finalists=6, finalist_noise=1.0)
     engine = CyclicSearch(space, space.build(), config, Precision(torch.device("cpu"), False, "bf16"))
-    chains = [chain for chain, _ in candidates(engine)]
+    chains = [each.architecture for each in candidates(engine)]
     assert len(set(chains)) == 6
     assert all(space.aim.table.of(chain) == pytest.approx(3.6e6, rel=0.02) for chain in chains)
 
@@ -527,6 +558,18 @@ def test_the_best_finalist_is_found(finished):
     assert load_architecture(finished / "search_resume.pth.tar", 3, "nats") == parse_architecture(last["0"])
 
 
+def test_finalists_may_have_smaller_images(finished, tmp_path):
+    run = run_search(tmp_path, "--image_size", "16", "--finalist_image_size", "8")
+    macs = [
+        [each["macs"] for each in json.loads((folder / "result.json").read_text())["finalists"]]
+        for folder in (run, run_search(tmp_path / "large", "--image_size", "16"))
+    ]
+    assert max(macs[0]) < 0.5 * min(macs[1])
+    with pytest.raises(CydasError, match="image_size must be a multiple of 4 and at least 8, not 6"):
+        run_search(tmp_path / "bad", "--finalist_image_size", "6")
+    assert not (tmp_path / "bad").exists()
+
+
 def test_a_sweep_that_is_cut_off_goes_on_with_the_finalist_that_it_was_at(tmp_path, monkeypatch):
     import CyDAS.engine.finalists as finalists
 
@@ -554,8 +597,10 @@ def test_a_sweep_that_is_cut_off_goes_on_with_the_finalist_that_it_was_at(tmp_pa
     assert [each["again"] for each in results[0]["finalists"]] == [False] * 4 + [True] * 2
     log = (run / "search.log").read_text()
     assert "finalist 4 [4/4]" in log and "finalist 5 [9/9]" in log and "finalist 2: " in log
-    first, second = (each["rounds"] for each in results[0]["finalists"][4:])
-    assert f", finalist {first} again" in log and "a change of finalist 1" in log
+    first, second = (each["change_of"] for each in results[0]["finalists"][4:])
+    swept = [each for each in results[0]["finalists"][:4] if each["change_of"]]
+    assert f", finalist {first} again" in log and f"a change of finalist {swept[0]['change_of']}" in log
+    assert all(each["rounds"] == 0 for each in swept) and 0 < len(swept) < 4
     assert second == 5 and "a change of finalist 5" in log
 
 

@@ -44,8 +44,12 @@ class StabilityFlags:
         "noise of this scale on its alphas; 1 draws every choice by its probability", at_least=0,
     )  # fmt: skip
     finalist_sweep: bool = flag(
-        False, "instead of rounds: the first finalist is what the search prefers, the others are the finalist that "
-        "leads at the time with another operation on one edge of the cell, the least decided edge first",
+        False, "after the finalists from rounds: the one that leads with another operation on one edge, the "
+        "least decided edge first; once all such changes are trained, those of the best one, up to --finalists in all",
+    )  # fmt: skip
+    finalist_uniform: bool = flag(
+        False, "before a --finalist_sweep, also each operation on all edges at once: starts that are good or bad for "
+        "certain, wherever the search may have gone",
     )  # fmt: skip
     finalist_margin: float = flag(
         0.0, "points of top-1 by which a finalist must be better than the one that leads to lead instead of it",
@@ -54,6 +58,10 @@ class StabilityFlags:
     finalist_size: float = flag(
         0.0, "points of top-1 that twice the multiply-accumulates count for between finalists: short trainings prefer "
         "small networks to those that are better after long ones", at_least=0,
+    )  # fmt: skip
+    finalist_image_size: int | None = flag(
+        None, "height and width of finalists' images, pixels: smaller ones make them faster (default: --image_size)",
+        at_least=1,
     )  # fmt: skip
     finalist_val: float = flag(1.0, "share of the val half on which finalists are compared", above=0, at_most=1)
     finalist_epochs: float = flag(1.0, "epochs, or share of one, of a finalist's training on the train half", above=0)

@@ -1,6 +1,5 @@
 """What a run will need and take, from a few of its own steps on its own data: ``--dry_run``."""
 
-import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -65,8 +64,13 @@ class Part(NamedTuple):
         return f"{self.name}: {self.seconds:.4g} s, {self.times} times: {self.seconds * self.times:.4g} s"
 
 
-def estimate_search(search: CyclicSearch, train: Batches, val: Batches) -> list[str]:
-    """Rehearse every phase of a search that has not begun; returns lines that say what it needs. Nothing is kept."""
+def estimate_search(
+    search: CyclicSearch, train: Batches, val: Batches, finals_train: Batches, finals_val: Batches
+) -> list[str]:
+    """Rehearse every phase of a search that has not begun; returns lines that say what it needs. Nothing is kept.
+
+    ``finals_train``, ``finals_val``: batches of finalists, the latter those on which they are judged.
+    """
     config, joint = search.config, search.joint
     steps = steps_per_epoch(config.sample_ratio, min(len(train), len(val)))
     cycles = config.search_iter - config.pretrain_epochs
@@ -86,7 +90,7 @@ def estimate_search(search: CyclicSearch, train: Batches, val: Batches) -> list[
             )
         )
     if config.finalists > 1:
-        parts += _finalists(search, train, val)
+        parts += _finalists(search, finals_train, finals_val)
     parts.append(Part("pictures of a round", _seconds(_draw, search), config.search_iter))
     macs = count_macs(joint, next(train.epoch(steps=1))[0].shape[1:])
     size = f"both networks: {count_parameters(joint) / 1e6:.3f} M parameters, {macs / 1e6:.1f} M multiply-accumulates"
@@ -112,7 +116,7 @@ def _finalists(search: CyclicSearch, train: Batches, val: Batches) -> list[Part]
     steps = config.finalists * finalist_steps(config.finalist_epochs, train)
     again = min(config.finalist_runoff, config.finalists)
     steps += again * finalist_steps(config.finalist_runoff_epochs, train)
-    tests = (config.finalists + again) * math.ceil(len(val) * config.finalist_val)
+    tests = (config.finalists + again) * len(val)
     return [Part("step, finalist", first.mean(), steps), Part("test step, finalist", first_val.mean(), tests)]
 
 

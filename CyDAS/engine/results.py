@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from CyDAS.engine.cycle import CyclicSearch
-from CyDAS.engine.finalists import Judged
+from CyDAS.engine.entrants import Judged
 from CyDAS.engine.training import Training
 from CyDAS.reports.report import report_at_end
 from CyDAS.reports.runs import RESULT
