@@ -108,7 +108,7 @@ RULES = (
     ),
     Rule(
         _flags(
-            "finalist_rounds finalist_noise finalist_sweep finalist_uniform finalist_margin finalist_size "
+            "finalist_rounds finalist_noise finalist_sweep finalist_largest finalist_margin finalist_size "
             "finalist_image_size finalist_val finalist_epochs finalist_lr finalist_cells finalist_runoff "
             "finalist_runoff_epochs"
         ),
@@ -122,7 +122,7 @@ RULES = (
     ),
     Rule(_flags("finalist_noise"), lambda c, p: c.finalist_sweep, "with --finalist_sweep"),
     Rule(
-        _flags("finalist_uniform"),
+        _flags("finalist_largest"),
         lambda c, p: c.finalists > 1 and not c.finalist_sweep,
         "without --finalist_sweep",
     ),

@@ -333,10 +333,10 @@ IDLE = {  # program, flags: those which have no effect
     ("search", "--search_iter 6 --finalists 2 --finalist_sweep --finalist_noise 1"): "finalist_noise",
     ("search", "--search_iter 6 --finalists 2 --finalist_sweep --finalist_rounds 3"): "",
     ("search", "--search_iter 6 --finalist_sweep --finalist_margin 1 --finalist_size 1 --finalist_val 0.5 "
-     "--finalist_image_size 8 --finalist_uniform"):
-    "finalist_sweep finalist_margin finalist_size finalist_val finalist_image_size finalist_uniform",
-    ("search", "--search_iter 6 --finalists 2 --finalist_uniform"): "finalist_uniform",
-    ("search", "--search_iter 6 --finalists 2 --finalist_sweep --finalist_uniform"): "",
+     "--finalist_image_size 8 --finalist_largest"):
+    "finalist_sweep finalist_margin finalist_size finalist_val finalist_image_size finalist_largest",
+    ("search", "--search_iter 6 --finalists 2 --finalist_largest"): "finalist_largest",
+    ("search", "--search_iter 6 --finalists 2 --finalist_sweep --finalist_largest"): "",
     ("search", "--search_iter 6 --finalist_runoff 2 --finalist_runoff_epochs 2"): "finalist_runoff "
     "finalist_runoff_epochs",
     ("search", "--search_iter 6 --finalists 2 --finalist_runoff_epochs 2"): "finalist_runoff_epochs",

@@ -80,7 +80,7 @@ def test_all_of_it_is_off_by_default():
         "edge_mutation": 0.0, "average_rounds": 1, "alpha_lr_schedule": "constant", "keep_moments": False,
         "beta_decay": 0.0, "dirichlet": False, "lone_teacher": False, "finalists": 1,
         "finalist_rounds": 20, "finalist_epochs": 1.0, "finalist_lr": 0.1, "finalist_noise": 0.0,
-        "finalist_sweep": False, "finalist_uniform": False, "finalist_runoff": 0, "finalist_runoff_epochs": 3.0,
+        "finalist_sweep": False, "finalist_largest": False, "finalist_runoff": 0, "finalist_runoff_epochs": 3.0,
         "finalist_margin": 0.0, "finalist_size": 0.0, "finalist_image_size": None, "finalist_val": 1.0,
     }  # fmt: skip
     assert config.evaluation_cells is config.finalist_cells is None
@@ -313,7 +313,7 @@ def test_drawn_candidates_are_the_preferred_cell_and_others_by_their_probability
     assert list(candidates(engine)) != found
 
 
-def sweep(score, rounds=1, **flags):
+def sweep(score, rounds=1, preferred="nor_conv_3x3", **flags):
     """The cells that are tried, each with the number of the leader that it is a change of.
 
     ``rounds``: before the preferred cell, all pooling was preferred in so many, less one.
@@ -322,6 +322,8 @@ def sweep(score, rounds=1, **flags):
     (alpha,) = engine.joint.super_layers_arch.parameters()
     with torch.no_grad():  # the third edge is the least decided, then the fifth
         alpha.copy_(torch.tensor([0.0, 0.1, 0.2, 4.0, 0.3]).expand(6, 5) / torch.tensor([2, 3, 9, 4, 5, 1.0])[:, None])
+        if preferred == "nor_conv_1x1":
+            alpha[:, 2] += 9.0
     before = alpha.clone()
     pooling = engine.space.changed(engine.preferred(), 0, 4)
     for place in range(1, 6):
@@ -360,13 +362,18 @@ def test_a_sweep_starts_with_the_best_of_what_the_last_rounds_preferred():
     assert len(sweep(lambda cell: 0.0, rounds=3, finalist_rounds=1)) == 25
 
 
-def test_a_sweep_may_start_with_each_operation_everywhere():
-    found = sweep(lambda cell: cell.operations.count("nor_conv_1x1"), rounds=2, finalist_uniform=True, finalists=9)
-    starts = ["avg_pool_3x3", "nor_conv_3x3", "none", "skip_connect", "nor_conv_1x1"]  # two were preferred
-    assert sorted(cell.operations for cell, _ in found[:2]) == sorted((name,) * 6 for name in starts[:2])
-    assert [cell.operations for cell, _ in found[2:5]] == [(name,) * 6 for name in starts[2:]]
-    assert [origin for _, origin in found] == [0] * 5 + [5] * 4
-    assert sweep(lambda cell: 0.0, rounds=2, finalist_uniform=True, finalists=4) == found[:4]
+def test_a_sweep_may_start_with_the_largest_operation_everywhere():
+    """Pooling leads, and is not changed before the sweep has ended."""
+    found = sweep(lambda cell: cell.operations.count("avg_pool_3x3"), rounds=3, preferred="nor_conv_1x1",
+                  finalist_largest=True, finalists=29)  # fmt: skip
+    cells = [cell for cell, _ in found]
+    assert [cell.operations for cell in cells[:3]] == [
+        (name,) * 6 for name in ("avg_pool_3x3", "nor_conv_1x1", "nor_conv_3x3")
+    ]
+    assert [origin for _, origin in found] == [0] * 3 + [3] * 24 + [1] * 2
+    assert all(len(changed(cell, cells[2])) == 1 for cell in cells[3:27])
+    found = sweep(lambda cell: 0.0, rounds=3, finalist_largest=True, finalists=4)  # the largest is preferred
+    assert [cell for cell, _ in found[:2]] == [cells[0], cells[2]] and found[2][1] == found[3][1] == 2
 
 
 def test_a_sweep_judges_all_changes_before_it_makes_the_best_and_ends_where_none_is_better():

@@ -47,9 +47,9 @@ class StabilityFlags:
         False, "after the finalists from rounds: the one that leads with another operation on one edge, the "
         "least decided edge first; once all such changes are trained, those of the best one, up to --finalists in all",
     )  # fmt: skip
-    finalist_uniform: bool = flag(
-        False, "before a --finalist_sweep, also each operation on all edges at once: starts that are good or bad for "
-        "certain, wherever the search may have gone",
+    finalist_largest: bool = flag(
+        False, "a --finalist_sweep first changes one operation on all edges, the one with most parameters, wherever "
+        "the search may have gone: all others have to prove themselves against it",
     )  # fmt: skip
     finalist_margin: float = flag(
         0.0, "points of top-1 by which a finalist must be better than the one that leads to lead instead of it",

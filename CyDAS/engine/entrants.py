@@ -12,6 +12,7 @@ from CyDAS.config import SearchConfig
 from CyDAS.data.loaders import seeded_generator
 from CyDAS.engine.cycle import CyclicSearch
 from CyDAS.engine.stability import add_noise
+from CyDAS.utils.profile import count_parameters
 
 #: What the drawing of finalists depends on beside the search's seed.
 DRAWING = 10
@@ -103,37 +104,43 @@ def drawn(search: CyclicSearch) -> list[Entrant]:
 
 
 def sweeping(search: CyclicSearch) -> Iterator[Entrant]:
-    """What the last rounds preferred, with ``--finalist_uniform`` also one operation everywhere, then the finalist that
-    leads with another operation in one place (an edge): place after place, the least decided first, and in each the
-    likelier operations first.
+    """What the last rounds preferred, then the finalist that leads with another operation in one place (an edge): place
+    after place, the least decided first, and in each the likelier operations first.
 
     All of the leader's changes are judged before the best of them may take its place, and be changed in turn: what
-    counts most is decided first, and one training that went well by chance does not lead the others astray.
+    counts most is decided first, and one training that went well by chance does not lead the others astray. With
+    ``--finalist_largest`` the first that is changed is :func:`largest`, whatever leads.
     """
-    changes, most = _changes(search), search.config.finalists
+    config, changes = search.config, _changes(search)
     first = visited(search)
-    if search.config.finalist_uniform:
-        first += uniform(search, changes, [entrant.architecture for entrant in first])
-    yield from first[:most]
-    tried = [entrant.architecture for entrant in first[:most]]
-    before, leader = None, leading(search.judged[: len(tried)], search.config)
-    while leader != before and len(tried) < most:
+    if config.finalist_largest:
+        heaviest = largest(search, changes)
+        own = [entrant for entrant in first if entrant.architecture == heaviest] or [Entrant(heaviest)]
+        first = [entrant for entrant in first if entrant not in own][: config.finalists - 1] + own
+    yield from first
+    tried = [entrant.architecture for entrant in first]
+    before, leader = None, len(tried) - 1
+    if not config.finalist_largest:
+        leader = leading(search.judged[: len(tried)], config)
+    while leader != before and len(tried) < config.finalists:
         before = leader
-        yield from _changing(search, tried, changes, lambda: leader, most)  # noqa: B023 - it is used up at once
-        leader = leading(search.judged[: len(tried)], search.config)
+        yield from _changing(search, tried, changes, lambda: leader, config.finalists)  # noqa: B023 - used up at once
+        leader = leading(search.judged[: len(tried)], config)
 
 
-def uniform(search: CyclicSearch, changes: Sequence[tuple[Any, int]], known: Sequence[Any]) -> list[Entrant]:
-    """For every operation what the search prefers with that one in all places, without what is ``known``."""
-    found = []
+def largest(search: CyclicSearch, changes: Sequence[tuple[Any, int]]) -> Any:
+    """What the search prefers with one operation in all places: of all such architectures the one whose network has
+    most parameters.
+    """
+    space, sizes = search.space, []
     for own in sorted({operation for _, operation in changes}):
         architecture = search.preferred()
         for where, operation in changes:
             if operation == own:
-                architecture = search.space.changed(architecture, where, own)
-        if architecture not in known:
-            found.append(Entrant(architecture))
-    return found
+                architecture = space.changed(architecture, where, own)
+        with torch.device("meta"):  # nothing is drawn
+            sizes.append((count_parameters(space.retrain_network(architecture, False)), architecture))
+    return max(sizes, key=lambda size: size[0])[1]
 
 
 def _changing(

@@ -64,7 +64,7 @@ def _origin(search: CyclicSearch, entrant: Entrant) -> str:
         return f"finalist {number} again" if is_it else f"a change of finalist {number}"
     if search.config.finalist_noise:
         return f"drawn {entrant.rounds} times"
-    return f"preferred in {entrant.rounds} rounds" if entrant.rounds else "one operation everywhere"
+    return f"preferred in {entrant.rounds} rounds" if entrant.rounds else "the largest"
 
 
 def judging_part(val_part: Sequence[int], share: float) -> Sequence[int]:
