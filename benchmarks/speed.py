@@ -80,9 +80,9 @@ class Case:
     sides: tuple[str, ...] = SIDES
 
 
-def batch(size: int, side: str = "cydas", device: torch.device = CPU) -> tuple[Tensor, Tensor]:
+def batch(size: int, side: str = "cydas", device: torch.device = CPU, pixels: int = 32) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
-    x = torch.randn(size, 3, 32, 32, generator=generator).to(device, memory_format=memory_format(side))
+    x = torch.randn(size, 3, pixels, pixels, generator=generator).to(device, memory_format=memory_format(side))
     return x, torch.randint(0, 10, (size,), generator=generator).to(device)
 
 
@@ -169,12 +169,12 @@ def take_statistics(network: torch.nn.Module) -> None:
         norm.momentum = 0.1
 
 
-def retrain(channels: int, size: int) -> Callable[[str], Action]:
+def retrain(channels: int, size: int, pixels: int = 32) -> Callable[[str], Action]:
     def build(side: str) -> Action:
         network = make_retrain(side, channels).train()
         optimiser = make_optimiser(list(network.parameters()), 0.025, 0.9, 5e-4)
         scaler = Precision(CPU, False, "bf16").scaler
-        x, y = batch(size, side)
+        x, y = batch(size, side, pixels=pixels)
 
         def action() -> Tensor:
             if side in BASELINES:
@@ -271,6 +271,7 @@ def cases() -> list[Case]:
             memory=True,
         ),
         Case("retrain_step", "retrain step, 36 channels, 20 cells, batch 16", retrain(36, 16), 16, memory=True),
+        Case("retrain_small", "retrain step, 8 channels, 20 cells, 16 pixels, batch 32", retrain(8, 32, 16), 32),
         Case("evaluation", "evaluation, 36 channels, 20 cells, batch 64", evaluation(36, 64), 64, memory=True),
         Case("pipeline", "CIFAR training images, batch 128", pipeline(128, 4096), 4096, sides=("plain", "cydas")),
         Case("supernet_1_thread", f"{c16}, batch 16, 1 thread", supernet(16, 16), 16, threads=1),
