@@ -126,7 +126,11 @@ RULES = (
         lambda c, p: c.finalists > 1 and not c.finalist_sweep,
         "without --finalist_sweep",
     ),
-    Rule(_flags("finalist_rounds"), lambda c, p: c.finalist_noise, "with --finalist_noise, which takes no rounds"),
+    Rule(
+        _flags("finalist_rounds"),
+        lambda c, p: c.finalist_noise and not c.finalist_sweep,
+        "with --finalist_noise, which takes no rounds",
+    ),
     Rule(
         _flags(
             "c_last blocks_per_stage target_flops target_flops_published target_latency latency_table "

@@ -19,7 +19,7 @@ from CyDAS.effects import idle_flags
 from CyDAS.engine.continuing import check_search, resume_search
 from CyDAS.engine.cycle import CyclicSearch
 from CyDAS.engine.estimate import estimate_search, print_estimate
-from CyDAS.engine.finalists import choose, judging_part
+from CyDAS.engine.finalists import check_finalists, choose, finalists_batches
 from CyDAS.engine.many import run_many
 from CyDAS.engine.optim import Precision, scale_learning_rates
 from CyDAS.engine.results import CHECKPOINT, SearchProgress, finish_search
@@ -30,7 +30,7 @@ from CyDAS.spaces import make_space
 from CyDAS.tasks.classification import Classification
 from CyDAS.utils.callable_module import make_callable
 from CyDAS.utils.distributed import Process, copy_from_main, place
-from CyDAS.utils.errors import run_program
+from CyDAS.utils.errors import CydasError, run_program
 from CyDAS.utils.flags import parse_each
 from CyDAS.utils.profile import count_parameters
 
@@ -54,15 +54,14 @@ def search_once(config: SearchConfig, process: Process, notes: list[str]) -> Non
     lacking = what_halves_lack(data.train_labels, (train_part, val_part), data.classes)
     train, val = data.train_batches(train_part, stream=1), data.train_batches(val_part, stream=2)
     finals = finalists_data(config, data, process)
-    judging = judging_part(val_part, config.finalist_val)
-    finals_train, finals_val = finals.train_batches(train_part, stream=4), finals.judging_batches(judging)
+    of_finals = partial(finalists_batches, config, finals, train_part, val_part)
     joint = place(space.build(), config, process.device)
     copy_from_main(joint)
     search = CyclicSearch(space, joint, config, Precision(process.device, config.use_amp, config.amp_dtype))
-    if config.finalist_sweep:
-        space.changes(joint)  # a space without them says so now, not when the search has ended
+    shape = finals.input_channels, finals.image_size, finals.image_size
+    check_finalists(search, shape)
     if config.dry_run:
-        estimate = estimate_search(search, train, val, finals_train, finals_val)
+        estimate = estimate_search(search, train, val, *of_finals())
         print_estimate([*notes, *data.report("train"), *lacking, *estimate], process)
         return
     record = data.record()
@@ -79,8 +78,7 @@ def search_once(config: SearchConfig, process: Process, notes: list[str]) -> Non
         search.run(train, val, run.log, progress)
         found = search.preferred()
         if config.finalists > 1:
-            shape = finals.input_channels, finals.image_size, finals.image_size
-            found = choose(search, finals_train, finals_val, Classification(data.n_classes), shape, run.log, progress)
+            found = choose(search, *of_finals(), Classification(data.n_classes), shape, run.log, progress)
         if process.is_main:
             finish_search(search, found, run)
 
@@ -89,9 +87,9 @@ def finalists_data(config: SearchConfig, data: LabelledImages, process: Process)
     """The images on which finalists are trained and judged: the search's own, unless they are to have another size."""
     if config.finalists == 1 or config.finalist_image_size in (None, data.image_size):
         return data
-    smaller = replace(config, image_size=config.finalist_image_size)
-    finals = load_data(smaller, process)
-    make_space(smaller, finals)  # a size that the space cannot have says so now
+    finals = load_data(replace(config, image_size=config.finalist_image_size), process)
+    if finals.record() != data.record():
+        raise CydasError("--finalist_image_size: the data, read a second time, are other images or in another order")
     return finals
 
 

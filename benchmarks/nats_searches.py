@@ -26,7 +26,7 @@ from CyDAS.utils.errors import run_program
 from CyDAS.utils.files import read_json, write_json
 from CyDAS.utils.numbers import whole_number
 
-SEEDS = range(230, 240)
+SEEDS = range(240, 250)
 FIGURE = "cifar10_test"
 SETTINGS = "CyDAS/settings/search_nats_best.yaml"
 BEST = f"--config {SETTINGS}"
@@ -39,8 +39,10 @@ METHODS = {
     "best_cdarts": PUBLISHED,
     "best_darts": f"{PUBLISHED} --method darts",
     "best_darts_beta": f"{PUBLISHED} --method darts --no-regular --beta_decay 5",
-    "best_random": f"{BEST} {UNSEARCHED} --no-finalist_sweep --finalist_noise 1 --finalist_margin 0",
-    "best_sweep": f"{BEST} {UNSEARCHED}",  # a local search from a cell of chance
+    "best_random": f"{BEST} {UNSEARCHED} --no-finalist_sweep --no-finalist_largest --finalist_noise 1 "
+    "--finalist_margin 0",
+    "best_unsearched": f"{BEST} {UNSEARCHED} --finalists 30",  # what the search itself is worth
+    "best_sweep": f"{BEST} {UNSEARCHED} --no-finalist_largest",  # a local search from a cell of chance
 }
 ABLATION = {
     "evaluation_cells": f"{PUBLISHED} --evaluation_cells 5",
@@ -60,7 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--table", type=Path, required=True, help="table of NATS-Bench accuracies")
     parser.add_argument("--runs", type=Path, required=True, help="folder of all runs")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=[*METHODS, *ABLATION])
-    parser.add_argument("--seeds", nargs="+", type=whole_number, default=list(SEEDS), help="(default: 230 to 239)")
+    parser.add_argument("--seeds", nargs="+", type=whole_number, default=list(SEEDS), help="(default: 240 to 249)")
     parser.add_argument("--jobs", type=whole_number, default=2, help="searches at a time (default: 2)")
     options = parser.parse_args(arguments)
     for method in options.methods:

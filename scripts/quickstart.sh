@@ -11,7 +11,7 @@ echo "== search"
 "$PYTHON" CyDAS/search.py --name found $COMMON --cells_per_stage 1 --evaluation_cells 2 --sample_ratio 0.5 \
   --pretrain_epochs 4 --search_iter 24 --search_iter_epochs 1 --nasnet_warmup 1 --w_lr 0.05 --nasnet_lr 0.05 \
   --alpha_lr 1e-2 --alpha_weight_decay 0 --interactive_type 3 --ensemble_param --regular --regular_ratio 1 \
-  --finalists 9 --finalist_sweep --finalist_margin 3 --finalist_epochs 2
+  --finalists 9 --finalist_rounds 1 --finalist_sweep --finalist_margin 3 --finalist_epochs 2
 echo "== retrain what was found"
 "$PYTHON" CyDAS/retrain.py --name found $COMMON $RETRAIN
 echo "== test it"

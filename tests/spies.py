@@ -153,6 +153,8 @@ class Lines(RunLog):
     def info(self, message, *values):
         self.lines.append(message % values)
 
+    warning = info
+
     def scalars(self, figures, step):
         self.figures.append((step, dict(figures)))
 

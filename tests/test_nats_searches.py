@@ -63,5 +63,5 @@ def test_minutes_are_those_of_the_log(tmp_path):
 
 def test_a_part_of_the_recipe_is_taken_from_its_settings():
     flags = flags_in("CyDAS/settings/search_nats_best.yaml", "finalist")
-    assert "--finalist_sweep" in flags.split() and "--finalist_runoff_epochs 1" in flags
+    assert "--finalist_sweep" in flags.split() and "--finalist_runoff_epochs 0.75" in flags
     assert all(word.startswith("--finalist") for word in flags.split() if word.startswith("--"))

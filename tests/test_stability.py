@@ -14,7 +14,7 @@ from CyDAS.config import SearchConfig
 from CyDAS.config.stability import StabilityFlags
 from CyDAS.engine.cycle import CyclicSearch
 from CyDAS.engine.entrants import candidates, entrants, leading
-from CyDAS.engine.finalists import judging_part, train_finalist
+from CyDAS.engine.finalists import check_finalists, choose, judging_part, train_finalist
 from CyDAS.engine.optim import Precision, SearchOptimisers
 from CyDAS.engine.stability import growing, keep_moments, mean_logsumexp, mutate, sample_mixtures
 from CyDAS.models.alpha_mean import AlphaMean, mean_alphas
@@ -29,6 +29,7 @@ from CyDAS.runs.checkpoint import load_checkpoint
 from CyDAS.search import main as search
 from CyDAS.spaces import ChainSpace, DartsSpace, NatsSpace, load_architecture
 from CyDAS.spaces.chain_cost import CostAim
+from CyDAS.tasks.classification import Classification
 from CyDAS.utils.errors import CydasError
 
 CELL = "|nor_conv_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|avg_pool_3x3~0|nor_conv_3x3~1|none~2|"
@@ -368,12 +369,12 @@ def test_a_sweep_may_start_with_the_largest_operation_everywhere():
                   finalist_largest=True, finalists=29)  # fmt: skip
     cells = [cell for cell, _ in found]
     assert [cell.operations for cell in cells[:3]] == [
-        (name,) * 6 for name in ("avg_pool_3x3", "nor_conv_1x1", "nor_conv_3x3")
+        (name,) * 6 for name in ("nor_conv_3x3", "avg_pool_3x3", "nor_conv_1x1")
     ]
-    assert [origin for _, origin in found] == [0] * 3 + [3] * 24 + [1] * 2
-    assert all(len(changed(cell, cells[2])) == 1 for cell in cells[3:27])
+    assert [origin for _, origin in found] == [0] * 3 + [1] * 24 + [2] * 2
+    assert all(len(changed(cell, cells[0])) == 1 for cell in cells[3:27])
     found = sweep(lambda cell: 0.0, rounds=3, finalist_largest=True, finalists=4)  # the largest is preferred
-    assert [cell for cell, _ in found[:2]] == [cells[0], cells[2]] and found[2][1] == found[3][1] == 2
+    assert [cell for cell, _ in found[:2]] == cells[:2] and found[2][1] == found[3][1] == 1
 
 
 def test_a_sweep_judges_all_changes_before_it_makes_the_best_and_ends_where_none_is_better():
@@ -401,9 +402,17 @@ def test_a_finalist_leads_only_if_it_is_better_by_more_than_the_margin():
         return leading(judged, SearchConfig(finalist_margin=margin, finalist_size=size))
 
     judged = [({}, 1, top1) for top1 in (30.0, 33.0, 34.0, 33.5)]
-    assert [leader(margin) for margin in (0.0, 0.5, 2.0, 3.5, 4.0)] == [2, 2, 1, 2, 0]
+    assert [leader(margin) for margin in (0.0, 0.5, 2.0, 3.5, 4.0)] == [2, 2, 2, 2, 0]
     judged = [({}, 1, 3.0)] * 2
     assert leader(0.0) == 0
+
+
+def test_of_the_changes_of_one_finalist_the_best_is_made_and_not_the_first_that_is_good_enough():
+    config = SearchConfig(finalist_margin=3.0)
+    judged = [({}, 1, 50.0)] + [({}, 0, top1, 1, False, 1) for top1 in (53.5, 56.0, 55.0)]
+    assert [leading(judged[:count], config) for count in range(1, 5)] == [0, 1, 2, 2]
+    judged += [({}, 0, 58.5, 1, False, 3), ({}, 0, 59.5, 1, False, 3)]  # changes of the new leader, against it
+    assert [leading(judged[:count], config) for count in (5, 6)] == [2, 5]
 
 
 def test_size_counts_for_as_many_points_as_the_flag_says():
@@ -448,9 +457,9 @@ def test_the_run_off_of_a_sweep_makes_the_changes_that_it_was_least_sure_about()
     leader = tuple("skip_connect" if place == 3 else "nor_conv_3x3" for place in range(6))
     own = [operations for operations, _ in found].index(leader) + 1
     better = ("skip_connect", *leader[1:])
-    back = ("skip_connect", *["nor_conv_3x3"] * 5)
-    assert len(found) == 28 and found[25:] == [(leader, own), (better, 26), (back, 27)]
-    assert leading(engine.judged, engine.config) == 26
+    back = ("nor_conv_3x3",) * 6
+    assert len(found) == 28 and found[25:] == [(leader, own), (back, 26), (better, 26)]
+    assert leading(engine.judged, engine.config) == 27
 
 
 def test_finalists_start_alike_and_see_the_same_batches():
@@ -565,16 +574,56 @@ def test_the_best_finalist_is_found(finished):
     assert load_architecture(finished / "search_resume.pth.tar", 3, "nats") == parse_architecture(last["0"])
 
 
-def test_finalists_may_have_smaller_images(finished, tmp_path):
+def test_finalists_may_have_smaller_images(tmp_path, monkeypatch):
+    import CyDAS.engine.finalists as finalists
+
+    learn, evaluate, sizes = finalists.learn, finalists.evaluate, {"learn": set(), "evaluate": set()}
+
+    def spy_learn(loss_of, batch, *rest):
+        sizes["learn"].add(tuple(batch[0].shape[2:]))
+        return learn(loss_of, batch, *rest)
+
+    def spy_evaluate(network, task, batches, *rest):
+        sizes["evaluate"] |= {tuple(images.shape[2:]) for images, _ in batches.epoch()}
+        return evaluate(network, task, batches, *rest)
+
+    monkeypatch.setattr(finalists, "learn", spy_learn)
+    monkeypatch.setattr(finalists, "evaluate", spy_evaluate)
     run = run_search(tmp_path, "--image_size", "16", "--finalist_image_size", "8")
+    assert sizes == {"learn": {(8, 8)}, "evaluate": {(8, 8)}}
     macs = [
         [each["macs"] for each in json.loads((folder / "result.json").read_text())["finalists"]]
         for folder in (run, run_search(tmp_path / "large", "--image_size", "16"))
     ]
+    assert (16, 16) in sizes["learn"]
     assert max(macs[0]) < 0.5 * min(macs[1])
-    with pytest.raises(CydasError, match="image_size must be a multiple of 4 and at least 8, not 6"):
-        run_search(tmp_path / "bad", "--finalist_image_size", "6")
-    assert not (tmp_path / "bad").exists()
+
+
+def test_a_size_that_finalists_cannot_have_is_refused_before_the_search():
+    engine = make_search(finalists=2)
+    with pytest.raises(CydasError, match="networks of finalists cannot have images of 0 pixels: "):
+        check_finalists(engine, (3, 0, 0))
+    check_finalists(engine, (3, 8, 8))
+
+
+def test_a_search_of_an_earlier_program_trains_those_finalists_anew_that_were_others():
+    engine = make_search(finalists=2, finalist_sweep=True, finalist_epochs=0.5)
+    preferred = engine.preferred()
+    engine.preferences = [engine.space.to_state(preferred)]
+    other = engine.space.to_state(engine.space.changed(preferred, 0, 0))
+    engine.judged = [[engine.space.to_state(preferred), 1, 99.0, 7], [other, 1, 100.0]]
+    log, batches = Lines(), SpyBatches(1.0, 2)
+    choose(engine, batches, batches, Classification(10), (3, 8, 8), log, Nobody())
+    assert engine.judged[0][2] == 99.0 and engine.judged[1][0] != other and len(engine.judged) == 2
+    assert [line for line in log.lines if "finalist 2 was another one when the search was left" in line]
+
+
+def test_a_sweep_does_not_mind_noise_and_says_where_nothing_was_swept(tmp_path, caplog):
+    run = run_search(tmp_path, "--finalist_sweep", "--finalist_noise", "1", "--finalists", "3")
+    judged = json.loads((run / "result.json").read_text())["finalists"]
+    log = (run / "search.log").read_text()
+    assert judged[0]["rounds"] and ("preferred in" in log) and ("drawn" not in log)
+    assert ("nothing was swept" in log) == (not any(each["change_of"] for each in judged))
 
 
 def test_a_sweep_that_is_cut_off_goes_on_with_the_finalist_that_it_was_at(tmp_path, monkeypatch):

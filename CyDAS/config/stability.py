@@ -48,8 +48,8 @@ class StabilityFlags:
         "least decided edge first; once all such changes are trained, those of the best one, up to --finalists in all",
     )  # fmt: skip
     finalist_largest: bool = flag(
-        False, "a --finalist_sweep first changes one operation on all edges, the one with most parameters, wherever "
-        "the search may have gone: all others have to prove themselves against it",
+        False, "a --finalist_sweep begins with the architecture that has one operation on all edges, of these the one "
+        "with most parameters, and with its changes: all others have to prove themselves against it",
     )  # fmt: skip
     finalist_margin: float = flag(
         0.0, "points of top-1 by which a finalist must be better than the one that leads to lead instead of it",

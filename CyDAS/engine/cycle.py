@@ -98,7 +98,7 @@ class CyclicSearch(SearchUpdates):
     def _remember(self) -> None:
         """What the round that has ended says, for ``--average_rounds`` and ``--finalists``."""
         self.alpha_mean.add(self.joint.super_layers_arch)
-        if self.config.finalists > 1 and not self.config.finalist_noise:
+        if self.config.finalists > 1 and (self.config.finalist_sweep or not self.config.finalist_noise):
             self.preferences.append(self.space.to_state(self.preferred()))
 
     def _check_alphas(self) -> None:

@@ -1,5 +1,6 @@
 """Who is trained in the last choice of a search, one after the other, and who leads; :mod:`finalists` trains them."""
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -33,11 +34,16 @@ class Judged(NamedTuple):
     """A finalist and how it did."""
 
     architecture: dict[str, str]  #: as a checkpoint holds it
-    rounds: int  #: see :class:`Entrant`
+    rounds: int  #: as :class:`Entrant` has it
     top1: float  #: percent, on the val half
     macs: int = 1  #: multiply-accumulates of an image
-    again: bool = False
-    change_of: int = 0
+    again: bool = False  #: as :class:`Entrant` has it
+    change_of: int = 0  #: as :class:`Entrant` has it
+
+    @property
+    def together(self) -> tuple[bool, int]:
+        """What those that are tried together have in common."""
+        return self.again, self.change_of
 
     def score(self, size: float) -> float:
         """Points. ``size``: those of twice the multiply-accumulates, since short trainings prefer small networks."""
@@ -65,21 +71,25 @@ def best(search: CyclicSearch, first: Sequence[Any]) -> list[Entrant]:
 
 
 def leading(judged: Sequence[Sequence], config: SearchConfig) -> int:
-    """Which one leads after all of them: the first until one's score is higher by more than the margin, and so on.
+    """Which one leads after all of them: the first, until the best of those that were tried together, as changes of one
+    finalist are, has a score that is higher by more than the margin; and so on.
 
     Where some were trained again, they start anew.
     """
     results = [Judged(*each) for each in judged]
     leader = 0
-    for number, result in enumerate(results):
-        higher = result.score(config.finalist_size) - results[leader].score(config.finalist_size)
-        if higher > config.finalist_margin or result.again > results[leader].again:
-            leader = number
+    for (again, _), group in itertools.groupby(range(len(results)), key=lambda number: results[number].together):
+        numbers = list(group)
+        scores = [results[number].score(config.finalist_size) for number in numbers]
+        highest = scores.index(max(scores))  # the first of equal ones
+        margin = config.finalist_margin if again == results[leader].again else -math.inf
+        if scores[highest] - results[leader].score(config.finalist_size) > margin:
+            leader = numbers[highest]
     return leader
 
 
 def candidates(search: CyclicSearch) -> Iterator[Entrant]:
-    """The finalists, the most likely first."""
+    """The finalists of the first, short trainings."""
     config = search.config
     if config.finalist_sweep:
         return sweeping(search)
@@ -105,26 +115,24 @@ def drawn(search: CyclicSearch) -> list[Entrant]:
 
 def sweeping(search: CyclicSearch) -> Iterator[Entrant]:
     """What the last rounds preferred, then the finalist that leads with another operation in one place (an edge): place
-    after place, the least decided first, and in each the likelier operations first.
+    after place, the least decided of the last round first, and in each the likelier operations first.
 
     All of the leader's changes are judged before the best of them may take its place, and be changed in turn: what
     counts most is decided first, and one training that went well by chance does not lead the others astray. With
-    ``--finalist_largest`` the first that is changed is :func:`largest`, whatever leads.
+    ``--finalist_largest`` everything begins with :func:`largest` and its changes.
     """
-    config, changes = search.config, _changes(search)
-    first = visited(search)
+    config, changes = search.config, changes_of(search)
+    starts = visited(search)
     if config.finalist_largest:
         heaviest = largest(search, changes)
-        own = [entrant for entrant in first if entrant.architecture == heaviest] or [Entrant(heaviest)]
-        first = [entrant for entrant in first if entrant not in own][: config.finalists - 1] + own
-    yield from first
-    tried = [entrant.architecture for entrant in first]
-    before, leader = None, len(tried) - 1
-    if not config.finalist_largest:
-        leader = leading(search.judged[: len(tried)], config)
-    while leader != before and len(tried) < config.finalists:
-        before = leader
-        yield from _changing(search, tried, changes, lambda: leader, config.finalists)  # noqa: B023 - used up at once
+        own = [start for start in starts if start.architecture == heaviest] or [Entrant(heaviest)]
+        starts = [*own, *(start for start in starts if start not in own)][: config.finalists]
+    yield from starts
+    tried = [start.architecture for start in starts]
+    swept, leader = None, 0 if config.finalist_largest else leading(search.judged[: len(tried)], config)
+    while leader != swept and len(tried) < config.finalists:
+        swept = leader
+        yield from _changing(search, tried, changes, lambda: swept, config.finalists)  # noqa: B023 - used up at once
         leader = leading(search.judged[: len(tried)], config)
 
 
@@ -144,66 +152,60 @@ def largest(search: CyclicSearch, changes: Sequence[tuple[Any, int]]) -> Any:
 
 
 def _changing(
-    search: CyclicSearch, tried: list[Any], changes: Sequence[tuple[Any, int]], leader: Callable[[], int], most: int,
-    before: int = 0,
+    search: CyclicSearch, tried: list[Any], changes: Sequence[tuple[Any, int]], which: Callable[[], int], most: int,
+    earlier: int = 0,
 ) -> Iterator[Entrant]:  # fmt: skip
-    """The leader with one change after the other; no architecture twice.
+    """One of ``tried`` with one change after the other; no architecture twice.
 
-    ``leader``: asked for before each of them, which of ``tried`` that is; these grow up to ``most``; ``before``:
-    finalists before the first of them.
+    ``which`` of them is asked before each change; they grow up to ``most``; ``earlier``: finalists before the first.
     """
     space = search.space
     known = {str(space.to_strings(architecture)) for architecture in tried}
     for change in changes:
         if len(tried) == most:
             return
-        number = leader()
+        number = which()
         architecture = space.changed(tried[number], *change)
         if (name := str(space.to_strings(architecture))) not in known:
             known.add(name)
             tried.append(architecture)
-            yield Entrant(architecture, change_of=before + number + 1)
+            yield Entrant(architecture, change_of=earlier + number + 1)
 
 
 def doubtful(search: CyclicSearch, first: Sequence[Any]) -> Iterator[Entrant]:
-    """The finalist of a sweep that leads, then whichever of the longer trainings leads at the time with those changes
-    that the sweep was least sure about: what they lost was the least.
+    """The finalist of a sweep that leads, then whichever of the longer trainings leads at the time with :func:`_doubts`.
+
+    Where nothing was swept: the best.
     """
-    config, before = search.config, len(first)
-    leader = leading(search.judged[:before], config)
+    config, earlier = search.config, len(first)
+    leader = leading(search.judged[:earlier], config)
     tried = [first[leader]]
+    doubts = _doubts(search, first, first[leader])
+    if not doubts:
+        yield from best(search, first)
+        return
     yield Entrant(first[leader], change_of=leader + 1)
 
     def ahead() -> int:
-        return leading(search.judged[: before + len(tried)], config) - before
+        return leading(search.judged[: earlier + len(tried)], config) - earlier
 
-    doubts = _doubts(search, first, first[leader])
-    yield from _changing(search, tried, doubts, ahead, config.finalist_runoff, before)
+    yield from _changing(search, tried, doubts, ahead, config.finalist_runoff, earlier)
 
 
 def _doubts(search: CyclicSearch, first: Sequence[Any], leader: Any) -> list[tuple[Any, int]]:
-    """Changes of a sweep's leader, those first that lost least against what the leader has in that place, all other
-    places being alike.
-    """
-    space, changes = search.space, _changes(search)
-    scores = {
-        str(space.to_strings(architecture)): Judged(*result).score(search.config.finalist_size)
-        for architecture, result in zip(first, search.judged, strict=False)
-    }
-    own = {where: operation for where, operation in changes if space.changed(leader, where, operation) == leader}
-    gains: dict[tuple[Any, int], float] = {}
-    for architecture in first:
-        for where, operation in changes:
-            if operation != own[where] and space.changed(architecture, where, operation) == architecture:
-                instead = str(space.to_strings(space.changed(architecture, where, own[where])))
-                if instead in scores:
-                    gain = scores[str(space.to_strings(architecture))] - scores[instead]
-                    gains[where, operation] = max(gain, gains.get((where, operation), -math.inf))
-    return sorted(gains, key=lambda change: -gains[change])
+    """Changes of a sweep's leader, those first that the best of the other finalists have."""
+    space, changes = search.space, changes_of(search)
+    scores: dict[tuple[Any, int], float] = {}
+    for architecture, result in zip(first, search.judged, strict=False):
+        score = Judged(*result).score(search.config.finalist_size)
+        for change in changes:
+            if space.changed(architecture, *change) == architecture and space.changed(leader, *change) != leader:
+                scores[change] = max(score, scores.get(change, -math.inf))
+    return sorted(scores, key=lambda change: -scores[change])
 
 
 @torch.no_grad()
-def _changes(search: CyclicSearch) -> list[tuple[Any, int]]:
+def changes_of(search: CyclicSearch) -> list[tuple[Any, int]]:
     """By the alphas that an architecture is read off."""
     found: list[tuple[Any, int]] = []
     search.preferred(lambda alphas: found.extend(search.space.changes(search.joint)))

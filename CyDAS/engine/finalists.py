@@ -12,15 +12,18 @@ from typing import Any
 import torch
 from torch import nn
 
+from CyDAS.config import SearchConfig
 from CyDAS.data.batch import images_in
+from CyDAS.data.dataset import LabelledImages
 from CyDAS.data.loaders import Batches, seeded_generator
 from CyDAS.engine.cycle import CyclicSearch, Progress
-from CyDAS.engine.entrants import Entrant, Judged, entrants, leading
+from CyDAS.engine.entrants import Entrant, Judged, changes_of, entrants, largest, leading
 from CyDAS.engine.evaluation import evaluate
 from CyDAS.engine.optim import cosine, learn, make_optimiser
 from CyDAS.runs.logs import RunLog
 from CyDAS.tasks.classification import Classification, retrain_loss
 from CyDAS.utils.distributed import copy_from_main, place
+from CyDAS.utils.errors import CydasError
 from CyDAS.utils.profile import count_macs
 
 #: What finalists' random numbers depend on beside the search's seed.
@@ -38,10 +41,13 @@ def choose(
     """
     config, space = search.config, search.space
     for number, entrant in enumerate(entrants(search)):
-        if number < len(search.judged):
-            continue
         architecture, rounds, change_of, again = entrant
         name = f"finalist {number + 1}"
+        if number < len(search.judged):
+            if space.to_state(architecture) == Judged(*search.judged[number]).architecture:
+                continue
+            log.warning("%s was another one when the search was left: it and all after it are trained anew", name)
+            del search.judged[number:]
         log.info("%s: %s, %s", name, space.brief(architecture), _origin(search, entrant))
         epochs = config.finalist_runoff_epochs if again else config.finalist_epochs
         network = train_finalist(search, architecture, name, train, finalist_steps(epochs, train), log, progress)
@@ -51,10 +57,29 @@ def choose(
         log.info("%s: top-1 %.2f %% on val, %.3f M multiply-accumulates", name, top1, macs / 1e6)
         progress.end_phase(search)
     trained = sum(not Judged(*each).again for each in search.judged)
+    if config.finalist_sweep and all(Judged(*each).again or not Judged(*each).change_of for each in search.judged):
+        log.warning("nothing was swept: the last %d rounds preferred all %d finalists", config.finalist_rounds, trained)
     if trained < config.finalists:
         log.info("%d finalists instead of %d: there are no more", trained, config.finalists)
     leader = search.judged[leading(search.judged, config)]
     return space.parse(Judged(*leader).architecture, config.layer_num, "finalists")
+
+
+def check_finalists(search: CyclicSearch, shape: Sequence[int]) -> None:
+    """Raise :class:`CydasError` for finalists that could not be found or trained when the search has ended."""
+    config, space = search.config, search.space
+    if config.finalists == 1:
+        return
+    if config.finalist_sweep:
+        changes = changes_of(search)
+        if config.finalist_largest:
+            largest(search, changes)
+    with torch.random.fork_rng(devices=[]):
+        network = space.retrain_network(search.preferred(), False)
+    try:
+        count_macs(network, shape)
+    except (RuntimeError, ValueError) as error:
+        raise CydasError(f"networks of finalists cannot have images of {shape[-1]} pixels: {error}") from error
 
 
 def _origin(search: CyclicSearch, entrant: Entrant) -> str:
@@ -62,9 +87,17 @@ def _origin(search: CyclicSearch, entrant: Entrant) -> str:
     if number := entrant.change_of:
         is_it = search.space.to_state(entrant.architecture) == Judged(*search.judged[number - 1]).architecture
         return f"finalist {number} again" if is_it else f"a change of finalist {number}"
-    if search.config.finalist_noise:
+    if search.config.finalist_noise and not search.config.finalist_sweep:
         return f"drawn {entrant.rounds} times"
     return f"preferred in {entrant.rounds} rounds" if entrant.rounds else "the largest"
+
+
+def finalists_batches(
+    config: SearchConfig, data: LabelledImages, train_part: Sequence[int], val_part: Sequence[int]
+) -> tuple[Batches, Batches]:
+    """On which finalists are trained, and on which they are judged."""
+    judging = judging_part(val_part, config.finalist_val)
+    return data.train_batches(train_part, stream=4), data.judging_batches(judging)
 
 
 def judging_part(val_part: Sequence[int], share: float) -> Sequence[int]:
