@@ -173,9 +173,8 @@ def _changing(
 
 
 def doubtful(search: CyclicSearch, first: Sequence[Any]) -> Iterator[Entrant]:
-    """The finalist of a sweep that leads, then whichever of the longer trainings leads at the time with :func:`_doubts`.
-
-    Where nothing was swept: the best.
+    """The finalist of a sweep that leads, then whichever of the longer trainings leads at the time with one of its
+    :func:`_doubts`. Where nothing was swept: the best.
     """
     config, earlier = search.config, len(first)
     leader = leading(search.judged[:earlier], config)
