@@ -29,7 +29,7 @@ from CyDAS.utils.errors import CydasError, run_program
 from CyDAS.utils.files import write_json
 from CyDAS.utils.numbers import whole_number
 
-STEPS = 40
+STEPS = 20
 
 
 def main(arguments: list[str] | None = None) -> None:

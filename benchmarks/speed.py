@@ -145,12 +145,15 @@ def search_step(channels: int, size: int, nats: bool = False) -> Callable[[str],
     return build
 
 
-def make_retrain(side: str, channels: int, device: torch.device = CPU) -> RetrainNetwork:
-    """The published cell's network, without drop path; both sides get the same weights."""
+def make_retrain(side: str, channels: int, device: torch.device = CPU, pixels: int = 32) -> RetrainNetwork:
+    """The published cell's network, without drop path, with an auxiliary head where images are large enough for it.
+
+    Both sides get the same weights.
+    """
     torch.manual_seed(0)
-    arguments = Layout(init_channels=channels), load_architecture(CELL, 3), True
+    arguments = Layout(init_channels=channels, image_size=pixels), load_architecture(CELL, 3), pixels >= 32
     network = RetrainNetwork(*arguments)
-    take_statistics(network)
+    take_statistics(network, pixels)
     if side in BASELINES:
         weights = network.state_dict()
         network = plain.PlainRetrainNetwork(*arguments)
@@ -159,19 +162,19 @@ def make_retrain(side: str, channels: int, device: torch.device = CPU) -> Retrai
 
 
 @torch.no_grad()
-def take_statistics(network: torch.nn.Module) -> None:
+def take_statistics(network: torch.nn.Module, pixels: int) -> None:
     """Set the running statistics to those of a batch: with a new network's, nothing would reach the logits."""
     norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = 1.0
-    network.train()(batch(16)[0])
+    network.train()(batch(16, pixels=pixels)[0])
     for norm in norms:
         norm.momentum = 0.1
 
 
 def retrain(channels: int, size: int, pixels: int = 32) -> Callable[[str], Action]:
     def build(side: str) -> Action:
-        network = make_retrain(side, channels).train()
+        network = make_retrain(side, channels, pixels=pixels).train()
         optimiser = make_optimiser(list(network.parameters()), 0.025, 0.9, 5e-4)
         scaler = Precision(CPU, False, "bf16").scaler
         x, y = batch(size, side, pixels=pixels)
