@@ -61,7 +61,7 @@ def search_once(config: SearchConfig, process: Process, notes: list[str]) -> Non
     shape = finals.input_channels, finals.image_size, finals.image_size
     check_finalists(search, shape)
     if config.dry_run:
-        estimate = estimate_search(search, train, val, *of_finals())
+        estimate = estimate_search(search, train, val, of_finals)
         print_estimate([*notes, *data.report("train"), *lacking, *estimate], process)
         return
     record = data.record()

@@ -130,7 +130,7 @@ def test_an_estimate_times_replays():
     search = make_search(sample_ratio=1.0)
     recorder = with_graphs(search)
     train, val = SpyBatches(1.0, 20), SpyBatches(2.0, 20)
-    lines = estimate_search(search, train, val, train, val)
+    lines = estimate_search(search, train, val, lambda: (train, val))
     assert any(line.startswith("step, joint") for line in lines) and recorder.replayed >= 2 * 4
 
 

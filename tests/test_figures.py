@@ -176,7 +176,7 @@ def test_an_estimate_counts_every_step_of_a_search(monkeypatch):
     monkeypatch.setattr("CyDAS.engine.estimate.STEPS", 2)
     search = make_search(pretrain_epochs=2, search_iter=5, search_iter_epochs=4, nasnet_warmup=3, sample_ratio=0.5)
     train, val = SpyBatches(1.0, 10), SpyBatches(2.0, 12)
-    lines = estimate_search(search, train, val, train, val)
+    lines = estimate_search(search, train, val, lambda: (train, val))
     times, seconds = times_of(lines)
     assert times == {
         "step, warm-up": 5 * 2, "checkpoint, warm-up": 2, "start of a cycle": 3, "step, evaluation warm-up": 5 * 3 * 3,

@@ -618,7 +618,7 @@ def test_a_search_of_an_earlier_program_trains_those_finalists_anew_that_were_ot
     assert [line for line in log.lines if "finalist 2 was another one when the search was left" in line]
 
 
-def test_a_sweep_does_not_mind_noise_and_says_where_nothing_was_swept(tmp_path, caplog):
+def test_a_sweep_does_not_mind_noise_and_says_where_nothing_was_swept(tmp_path):
     run = run_search(tmp_path, "--finalist_sweep", "--finalist_noise", "1", "--finalists", "3")
     judged = json.loads((run / "result.json").read_text())["finalists"]
     log = (run / "search.log").read_text()

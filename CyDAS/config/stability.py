@@ -67,7 +67,7 @@ class StabilityFlags:
     finalist_epochs: float = flag(1.0, "epochs, or share of one, of a finalist's training on the train half", above=0)
     finalist_runoff: int = flag(
         0, "longer trainings after all others, at least 2, by which the best finalists are compared again; after a "
-        "--finalist_sweep: of the leader and of the changes that it was least sure about; 0: none", at_least=0,
+        "--finalist_sweep: of the leader and of its changes that the best of the others have; 0: none", at_least=0,
     )  # fmt: skip
     finalist_runoff_epochs: float = flag(3.0, "epochs, or share of one, of such a training", above=0)
     finalist_lr: float = flag(0.1, "learning rate at the start of a finalist's training (SGD, cosine to 0)", above=0)

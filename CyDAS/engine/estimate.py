@@ -65,11 +65,11 @@ class Part(NamedTuple):
 
 
 def estimate_search(
-    search: CyclicSearch, train: Batches, val: Batches, finals_train: Batches, finals_val: Batches
+    search: CyclicSearch, train: Batches, val: Batches, of_finals: Callable[[], tuple[Batches, Batches]]
 ) -> list[str]:
     """Rehearse every phase of a search that has not begun; returns lines that say what it needs. Nothing is kept.
 
-    ``finals_train``, ``finals_val``: batches of finalists, the latter those on which they are judged.
+    ``of_finals`` makes the batches on which finalists, if there are any, are trained and judged.
     """
     config, joint = search.config, search.joint
     steps = steps_per_epoch(config.sample_ratio, min(len(train), len(val)))
@@ -90,7 +90,7 @@ def estimate_search(
             )
         )
     if config.finalists > 1:
-        parts += _finalists(search, finals_train, finals_val)
+        parts += _finalists(search, *of_finals())
     parts.append(Part("pictures of a round", _seconds(_draw, search), config.search_iter))
     macs = count_macs(joint, next(train.epoch(steps=1))[0].shape[1:])
     size = f"both networks: {count_parameters(joint) / 1e6:.3f} M parameters, {macs / 1e6:.1f} M multiply-accumulates"
