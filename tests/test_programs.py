@@ -394,6 +394,11 @@ def test_a_dry_run_says_what_the_run_will_need_and_writes_nothing(tmp_path, caps
     assert not list(tmp_path.iterdir())
 
 
+def test_a_dry_run_counts_the_search_network_where_there_is_no_evaluation_network(tmp_path, capsys):
+    run_search(tmp_path, "dry", "--dry_run", "--method", "darts")
+    assert "search network: " in capsys.readouterr().out
+
+
 def test_resume_or_start_starts_and_goes_on(finished, tmp_path, monkeypatch):
     from CyDAS.engine.cycle import CyclicSearch
 

@@ -21,10 +21,10 @@ def count_parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def count_macs(network: nn.Module, input_shape: Sequence[int]) -> int:
+def count_macs(network: nn.Module, input_shape: Sequence[int], *further: Any) -> int:
     """Multiply-accumulates of all convolutions and linear layers for one image [C, H, W], in eval mode.
 
-    Batch norms, poolings and activations are not counted, as is the custom of the field.
+    ``further``: arguments of ``network`` behind the image. Batch norms, poolings and activations are not counted, as is the custom of the field.
     """
     # On the meta device nothing is computed, and every module is called (on CPUs whole cells run as one native step).
     network = copy.deepcopy(network).to("meta").eval()
@@ -35,7 +35,8 @@ def count_macs(network: nn.Module, input_shape: Sequence[int]) -> int:
         for kind, rule in ((nn.Conv2d, count_convNd), (nn.Linear, count_linear)):
             if isinstance(module, kind):
                 rules[type(module)] = rule
-    macs, _ = profile(network, inputs=(torch.zeros(1, *input_shape, device="meta"),), custom_ops=rules, verbose=False)
+    inputs = torch.zeros(1, *input_shape, device="meta"), *further
+    macs, _ = profile(network, inputs=inputs, custom_ops=rules, verbose=False)
     return int(macs)
 
 
