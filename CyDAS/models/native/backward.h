@@ -38,7 +38,7 @@ void Runner<T>::free_backward(const Members& members, const Image& in, const Ima
     each_lanes<T>(c, [&](auto lanes, long v) {
         using L = decltype(lanes);
         using Vec = typename L::Vec;
-        std::vector<T> sums(count * L::WIDTH, T(0));
+        Array<T> sums(count * L::WIDTH, T(0));
         const T* image = of(in, i) + v;
         T* grad_image = of(grad_in, i) + v;
         for (long y = 0; y < h; y++)
@@ -76,7 +76,7 @@ void Runner<T>::unit_backward(long u, const Slopes<T>& slopes, T image_scale, co
     const T* z = z_of(u, i);
     const long reach = unit.reach(), wide = (w + 2 * reach) * packed.depth;
     T* row_grad = buffer.row_grad;
-    if (reach) clear_border(row_grad, reach);
+    if (reach) K::clear_border(row_grad, h, w, packed.depth, reach);
     // several rows at a time where they are short: the weight gradients' sums stay in registers for longer
     const long block = std::max(1L, ROW_PIXELS / w);
     for (long y0 = 0; y0 < h; y0 += block) {
@@ -105,7 +105,7 @@ void Runner<T>::dense_backward(long u, const Slopes<T>& slopes, T image_scale, c
     const T* z = z_of(u, i);
     const long reach = unit.reach(), wide = (w + 2 * reach) * c, line = (in.w + 2 * PAD) * c, depth = unit.kernel * c;
     T* z_grad = buffer.row_grad;
-    if (reach) clear_border(z_grad, reach);
+    if (reach) K::clear_border(z_grad, h, w, c, reach);
     for (long y0 = 0; y0 < h; y0 += DENSE_PIXELS / w + 1) {
         const long lines = std::min(DENSE_PIXELS / w + 1, h - y0);
         T* out = z_grad + (y0 + reach) * wide + reach * c;
@@ -120,18 +120,6 @@ void Runner<T>::dense_backward(long u, const Slopes<T>& slopes, T image_scale, c
     for (long y = 0; y < h; y++)
         product({z_grad + y * wide, c, unit.kernel, wide}, w, packed[u].transposed, c, depth,
                 buffer.input_grad + (y + PAD) * line + PAD * c, c);
-}
-
-// Zeros around a gradient that a convolution will read, [h + 2 reach, w + 2 reach, c].
-template <typename T>
-void Runner<T>::clear_border(T* image, long reach) const {
-    const long wide = (w + 2 * reach) * c;
-    std::fill(image, image + reach * wide, T(0));
-    std::fill(image + (reach + h) * wide, image + (2 * reach + h) * wide, T(0));
-    for (long y = reach; y < reach + h; y++) {
-        std::fill(image + y * wide, image + y * wide + reach * c, T(0));
-        std::fill(image + (y + 1) * wide - reach * c, image + (y + 1) * wide, T(0));
-    }
 }
 
 template <typename T>
@@ -182,23 +170,26 @@ void Runner<T>::depthwise_inputs(long u, const Image& in, const Buffers& buffer,
 template <typename T>
 template <bool ADD>
 void Runner<T>::leave_relu(const Image& in, const Buffers& buffer, T* out, long pixel) const {
-    const long wide = (in.w + 2 * PAD) * c;
-    for (long y = 0; y < in.h; y++)
-        for (long x = 0; x < in.w; x++)
-            each_lanes<T>(c, [&](auto lanes, long v) {
-                using L = decltype(lanes);
-                using Vec = typename L::Vec;
-                const long from = (y + PAD) * wide + (x + PAD) * c + v;
-                Vec& to = L::at(out + (y * in.w + x) * pixel + v);
-                const Vec g = L::at(buffer.padded + from) <= 0 ? Vec{} : L::at(buffer.input_grad + from);
-                to = ADD ? to + g : g;
-            });
+    each_lanes<T>(c, [&](auto lanes, long v) {
+        using L = decltype(lanes);
+        using Vec = typename L::Vec;
+        for (long y = 0; y < in.h; y++) {
+            const long from = ((y + PAD) * (in.w + 2 * PAD) + PAD) * c + v;
+            T* row = out + y * in.w * pixel + v;
+            for (long x = 0; x < in.w; x++) {
+                Vec& to = L::at(row + x * pixel);
+                const Vec grad = L::at(buffer.input_grad + from + x * c);
+                const Vec passed = L::at(buffer.padded + from + x * c) <= 0 ? Vec{} : grad;
+                to = ADD ? to + passed : passed;
+            }
+        }
+    });
 }
 
 // Gradients between the two units of a group's members, [members, n, h, w, c]; kept from call to call.
 template <typename T>
 T* Runner<T>::between_units(long members) const {
-    static thread_local std::vector<T> memory;
+    static thread_local Array<T> memory;
     if (memory.size() < size_t(members * n * pixels * c)) memory.resize(members * n * pixels * c);
     return memory.data();
 }
@@ -216,7 +207,7 @@ void Runner<T>::convolutions_backward(const Members& members) {
     T* between = has_pairs(members) ? between_units(count) : nullptr;
     auto node_grad = [&](long m, long i) { return of(gradient(members[m].node + 2), i); };
     std::vector<Slopes<T>> slopes(count);
-    std::vector<std::vector<T>> weight_grads(cell.threads);
+    std::vector<Array<T>> weight_grads(cell.threads);
 #pragma omp parallel num_threads(cell.threads)
     {
         const Buffers buffer = buffers(in);
@@ -236,13 +227,14 @@ void Runner<T>::convolutions_backward(const Members& members) {
             const T grad = norm(members[m].last_unit()).finish_gradients(moments_of(m, 0), cell.mix[mix], slopes[m]);
             if (cell.mix_gradients) cell.grad_mix[mix] = grad;
         }
+        K::clear_border(buffer.padded, h, w, c, PAD);
 #pragma omp for schedule(static)
         for (long i = 0; i < n; i++)
             for (long m = 0; m < count; m++) {
                 if (members[m].units < 2) continue;
                 const long u = members[m].unit;
                 T* inner = between + (m * n + i) * pixels * c;
-                K::pad_relu(z_of(u, i), c, h, w, c, &scales[u * c], &shifts[u * c], PAD, buffer.padded);
+                K::relu_into(z_of(u, i), c, h, w, c, &scales[u * c], &shifts[u * c], PAD, buffer.padded);
                 unit_backward(u + 1, slopes[m], image_factor(members[m], i), node_grad(m, i), pixel,
                               buffer.padded, inside, i, buffer, weight_grad(m, 1), true);
                 leave_relu<false>(inside, buffer, inner, c);
@@ -251,9 +243,10 @@ void Runner<T>::convolutions_backward(const Members& members) {
 #pragma omp for schedule(static)
         for (long m = 0; m < count; m++)
             if (members[m].units == 2) norm(members[m].unit).finish_gradients(moments_of(m, 0), 1, slopes[m]);
+        K::clear_border(buffer.padded, in.h, in.w, c, PAD);
 #pragma omp for schedule(static)
         for (long i = 0; i < n; i++) {
-            K::pad_relu(of(in, i), in.pixel, in.h, in.w, c, nullptr, nullptr, PAD, buffer.padded);
+            K::relu_into(of(in, i), in.pixel, in.h, in.w, c, nullptr, nullptr, PAD, buffer.padded);
             for (long m = 0; m < count; m++) {
                 const bool last = members[m].units == 1;
                 unit_backward(members[m].unit, slopes[m], last ? image_factor(members[m], i) : T(1),
@@ -272,7 +265,7 @@ void Runner<T>::convolutions_backward(const Members& members) {
 
 // The threads' sums in the layout of the parameters.
 template <typename T>
-void Runner<T>::write_weight_gradients(long u, const std::vector<std::vector<T>>& parts, long at) const {
+void Runner<T>::write_weight_gradients(long u, const std::vector<Array<T>>& parts, long at) const {
     const Unit<T>& unit = units[u];
     const long taps = unit.taps();
     auto total = [&](long index) {

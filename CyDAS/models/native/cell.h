@@ -80,7 +80,7 @@ class Runner {
     const long n, h, w, c, pixels;
     std::vector<Unit<T>> units;
     std::vector<Packed> packed;
-    std::vector<T> packed_weights, scales, shifts;  // batch norms are z * scale + shift; [n_units, c]
+    Array<T> packed_weights, scales, shifts;  // batch norms are z * scale + shift; [n_units, c]
     std::vector<double> moments;                    // [members of a group, n, 2, c]
 
     // where things lie: layout.h
@@ -134,13 +134,12 @@ class Runner {
                        const Image& in, long i, const Buffers& buffer, T* weight_grad, bool first);
     void dense_backward(long u, const Slopes<T>& slopes, T image_scale, const T* grad, long pixel, const T* padded,
                         const Image& in, long i, const Buffers& buffer, T* weight_grad, bool first);
-    void clear_border(T* image, long reach) const;
     void depthwise_weights(const Unit<T>& unit, const T* padded, long width, long y, const T* grad, T* weight_grad) const;
     void depthwise_inputs(long u, const Image& in, const Buffers& buffer, bool first) const;
     template <bool ADD> void leave_relu(const Image& in, const Buffers& buffer, T* out, long pixel) const;
     T* between_units(long members) const;
     void convolutions_backward(const Members& members);
-    void write_weight_gradients(long u, const std::vector<std::vector<T>>& parts, long at) const;
+    void write_weight_gradients(long u, const std::vector<Array<T>>& parts, long at) const;
 };
 
 #include "layout.h"

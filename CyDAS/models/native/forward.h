@@ -63,7 +63,7 @@ void Runner<T>::unit_row(long u, const T* padded, long width, long y, T* row, T*
 template <typename T>
 void Runner<T>::unit_forward(long u, long member, const T* padded, long width, long i, T* row) {
     T* z = z_of(u, i);
-    std::vector<T> sums(2 * c, T(0));
+    Array<T> sums(2 * c, T(0));
     for (long y = 0; y < h; y++) {
         T* out = z + y * w * c;
         unit_row<false>(u, padded, width, y, row, out, c);
@@ -102,21 +102,23 @@ void Runner<T>::mix_convolutions(const Members& members) {
 #pragma omp parallel num_threads(cell.threads)
     {
         const Buffers buffer = buffers(in);
+        K::clear_border(buffer.padded, in.h, in.w, c, PAD);
 #pragma omp for schedule(static)
         for (long i = 0; i < n; i++) {
-            K::pad_relu(of(in, i), in.pixel, in.h, in.w, c, nullptr, nullptr, PAD, buffer.padded);
+            K::relu_into(of(in, i), in.pixel, in.h, in.w, c, nullptr, nullptr, PAD, buffer.padded);
             for (long m = 0; m < count; m++) unit_forward(members[m].unit, m, buffer.padded, in.w, i, buffer.row);
         }
         if (cell.training) {
 #pragma omp for schedule(static)
             for (long m = 0; m < count; m++) norm(members[m].unit).finish_statistics(moments_of(m, 0));
         }
+        K::clear_border(buffer.padded, h, w, c, PAD);
 #pragma omp for schedule(static)
         for (long i = 0; i < n; i++)
             for (long m = 0; m < count; m++) {
                 const long u = members[m].unit;
                 if (members[m].units < 2) continue;
-                K::pad_relu(z_of(u, i), c, h, w, c, &scales[u * c], &shifts[u * c], PAD, buffer.padded);
+                K::relu_into(z_of(u, i), c, h, w, c, &scales[u * c], &shifts[u * c], PAD, buffer.padded);
                 unit_forward(u + 1, m, buffer.padded, w, i, buffer.row);
             }
         if (cell.training) {
@@ -134,7 +136,7 @@ void Runner<T>::mix_convolutions(const Members& members) {
 template <typename T>
 void Runner<T>::add_convolutions(const Members& members, long i) {
     const long count = members.size(), pixel = cell.nodes * c;
-    std::vector<T> scale(count * c), shift(c, T(0));
+    Array<T> scale(count * c), shift(c, T(0));
     std::vector<const T*> z(count);
     for (long m = 0; m < count; m++) {
         const long u = members[m].last_unit();
@@ -160,7 +162,7 @@ void Runner<T>::add_convolutions(const Members& members, long i) {
 template <typename T>
 void Runner<T>::infer() {
     fold_norms();
-    std::vector<T> start(cell.nodes * c, T(0));  // what the last units' shifts add up to
+    Array<T> start(cell.nodes * c, T(0));  // what the last units' shifts add up to
     std::vector<Members> free, convolved;
     for (long source = 0; source < cell.nodes + 1; source++) {
         free.push_back(parameter_free(source));
@@ -198,14 +200,16 @@ void Runner<T>::infer_image(long i, const std::vector<Members>& free, const std:
         if (convolved[source].empty()) continue;
         const Image in = state(source);
         const Buffers buffer = buffers(in);
-        K::pad_relu(of(in, i), in.pixel, in.h, in.w, c, nullptr, nullptr, PAD, buffer.padded);
+        K::clear_border(buffer.padded, in.h, in.w, c, PAD);
+        K::relu_into(of(in, i), in.pixel, in.h, in.w, c, nullptr, nullptr, PAD, buffer.padded);
+        if (has_pairs(convolved[source])) K::clear_border(buffer.input_grad, h, w, c, PAD);
         for (const Branch& b : convolved[source]) {
             const T* padded = buffer.padded;
             long u = b.unit, width = in.w;
             if (b.units == 2) {
                 T* z = buffer.row_grad;
                 for (long y = 0; y < h; y++) unit_row<false>(u, padded, width, y, buffer.row, z + y * w * c, c);
-                K::pad_relu(z, c, h, w, c, nullptr, &shifts[u * c], PAD, buffer.input_grad);
+                K::relu_into(z, c, h, w, c, nullptr, &shifts[u * c], PAD, buffer.input_grad);
                 padded = buffer.input_grad, width = w, u++;
             }
             for (long y = 0; y < h; y++)

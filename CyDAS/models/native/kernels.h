@@ -24,13 +24,36 @@ struct Kernels {
         for (int u = 0; u < U; u++) L::at(out + u * c) = sum[u];
     }
 
+    // The same where outputs, and taps D times as far apart, lie side by side: each input is read once for all taps.
+    template <typename L, int K, int U, int D, bool ADD>
+    static inline void depthwise_window(const T* in, long line, const T* weight, long c, T* out) {
+        constexpr int WIDTH = U + D * (K - 1);
+        typename L::Vec sum[U], input[WIDTH];
+        for (int u = 0; u < U; u++) sum[u] = ADD ? L::at(out + u * c) : typename L::Vec{};
+        for (int ky = 0; ky < K; ky++) {
+            for (int x = 0; x < WIDTH; x++) input[x] = L::at(in + ky * line + x * c);
+            for (int kx = 0; kx < K; kx++) {
+                const typename L::Vec w = L::at(weight + (ky * K + kx) * c);
+                for (int u = 0; u < U; u++) sum[u] += input[u + D * kx] * w;
+            }
+        }
+        for (int u = 0; u < U; u++) L::at(out + u * c) = sum[u];
+    }
+
     // One row of a depthwise convolution. in: the input of output 0's first tap; line, tap, step: distances of two
     // taps' lines, of two taps in a line, of the inputs of two outputs. weight: [K * K, c]. out: [width, c].
     template <int K, bool ADD>
     static void depthwise_row(const T* in, long line, long tap, long step, const T* weight, long c, T* out, long width) {
+        // inputs and sums have to fit into the registers: 32, or 16 of the narrower ones
+        constexpr int U = REGISTER_BYTES == 64 ? 8 : 4;
+        const bool near = step == c && tap == c, far = step == c && tap == 2 * c && (REGISTER_BYTES == 64 || K == 3);
         each_lanes<T>(c, [&](auto lanes, long v) {
             using L = decltype(lanes);
             long x = 0;
+            for (; near && x + U <= width; x += U)
+                depthwise_window<L, K, U, 1, ADD>(in + v + x * c, line, weight + v, c, out + v + x * c);
+            for (; far && x + U <= width; x += U)
+                depthwise_window<L, K, U, 2, ADD>(in + v + x * c, line, weight + v, c, out + v + x * c);
             for (; x + 8 <= width; x += 8)
                 depthwise_block<L, K, 8, ADD>(in + v + x * step, line, tap, step, weight + v, c, out + v + x * c);
             for (; x + 4 <= width; x += 4)
@@ -58,14 +81,19 @@ struct Kernels {
     template <typename L, int K, int R>
     static inline void depthwise_weight_lines(const T* in, long line, long tap, long step, const T* grad, long c,
                                               long width, T* out) {
+        // unrolled by force: sums that a loop chooses between are in memory, not in registers
         typename L::Vec sum[R * K];
+#pragma GCC unroll 25
         for (int k = 0; k < R * K; k++) sum[k] = L::at(out + k * c);
         for (long x = 0; x < width; x++) {
             const typename L::Vec g = L::at(grad + x * c);
             const T* p = in + x * step;
+#pragma GCC unroll 5
             for (int ky = 0; ky < R; ky++)
+#pragma GCC unroll 5
                 for (int kx = 0; kx < K; kx++) sum[ky * K + kx] += g * L::at(p + ky * line + kx * tap);
         }
+#pragma GCC unroll 25
         for (int k = 0; k < R * K; k++) L::at(out + k * c) = sum[k];
     }
 
@@ -164,25 +192,38 @@ struct Kernels {
         });
     }
 
-    // relu(image * scale + shift) with a border of zeros; null: no scale, no shift. NaN stays NaN, as in PyTorch.
-    static void pad_relu(const T* image, long pixel, long h, long w, long c, const T* scale, const T* shift, long pad,
-                         T* out) {
+    // The border of an image, [h + 2 pad, w + 2 pad, c], becomes zero.
+    static void clear_border(T* image, long h, long w, long c, long pad) {
         const long wide = (w + 2 * pad) * c;
-        std::fill(out, out + pad * wide, T(0));
-        std::fill(out + (pad + h) * wide, out + (2 * pad + h) * wide, T(0));
-        for (long y = 0; y < h; y++) {
-            T* row = out + (pad + y) * wide;
+        std::fill(image, image + pad * wide, T(0));
+        std::fill(image + (pad + h) * wide, image + (2 * pad + h) * wide, T(0));
+        for (T* row = image + pad * wide; row < image + (pad + h) * wide; row += wide) {
             std::fill(row, row + pad * c, T(0));
             std::fill(row + (pad + w) * c, row + wide, T(0));
-            for (long x = 0; x < w; x++)
-                each_lanes<T>(c, [&](auto lanes, long v) {
-                    using L = decltype(lanes);
-                    typename L::Vec value = L::at(image + (y * w + x) * pixel + v);
-                    if (scale) value *= L::at(scale + v);
-                    if (shift) value += L::at(shift + v);
-                    L::at(row + (pad + x) * c + v) = value < 0 ? typename L::Vec{} : value;
-                });
         }
+    }
+
+    // relu(image * scale + shift) within a border that is there already; null: no scale, no shift. NaN stays NaN, as in
+    // PyTorch.
+    static void relu_into(const T* image, long pixel, long h, long w, long c, const T* scale, const T* shift, long pad,
+                          T* out) {
+        each_lanes<T>(c, [&](auto lanes, long v) {
+            using L = decltype(lanes);
+            using Vec = typename L::Vec;
+            const auto convert = [&](auto norm) {
+                for (long y = 0; y < h; y++) {
+                    const T* in = image + y * w * pixel + v;
+                    T* row = out + ((pad + y) * (w + 2 * pad) + pad) * c + v;
+                    for (long x = 0; x < w; x++) {
+                        const Vec value = norm(L::at(in + x * pixel));
+                        L::at(row + x * c) = value < 0 ? Vec{} : value;
+                    }
+                }
+            };
+            if (!shift) return convert([](const Vec& value) { return value; });
+            const Vec by = scale ? L::at(scale + v) : Vec{} + 1, plus = L::at(shift + v);
+            convert([&](const Vec& value) { return value * by + plus; });
+        });
     }
 
     struct Window {

@@ -1,5 +1,8 @@
 // Vectors of numbers, as wide as the processor's registers, and the loop that covers all channels with them.
 #pragma once
+#include <cstddef>
+#include <new>
+#include <vector>
 
 // V numbers side by side, at any address.
 template <typename T, int V>
@@ -15,6 +18,31 @@ constexpr int REGISTER_BYTES = 64;
 #else
 constexpr int REGISTER_BYTES = 32;
 #endif
+
+// Numbers that begin with a line of the cache: a vector of a whole register that begins elsewhere lies in two lines, and
+// takes twice as long to read.
+constexpr size_t LINE_BYTES = 64;
+
+template <typename T>
+struct InLines {
+    using value_type = T;
+    InLines() = default;
+    template <typename U> InLines(const InLines<U>&) {}
+    T* allocate(size_t count) { return static_cast<T*>(::operator new(count * sizeof(T), std::align_val_t(LINE_BYTES))); }
+    void deallocate(T* data, size_t) { ::operator delete(data, std::align_val_t(LINE_BYTES)); }
+    template <typename U> bool operator==(const InLines<U>&) const { return true; }
+    template <typename U> bool operator!=(const InLines<U>&) const { return false; }
+};
+
+template <typename T>
+using Array = std::vector<T, InLines<T>>;
+
+// So many numbers and those that fill up their last line.
+template <typename T>
+constexpr size_t whole_lines(size_t count) {
+    constexpr size_t line = LINE_BYTES / sizeof(T);
+    return (count + line - 1) / line * line;
+}
 
 // Calls f(lanes, first channel) until all c channels, a multiple of 4, are covered: wide vectors, narrower at the end.
 template <typename T, typename F>

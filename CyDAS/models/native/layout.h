@@ -105,9 +105,9 @@ typename Runner<T>::Members Runner<T>::parameter_free(long source) const {
 
 template <typename T>
 typename Runner<T>::Buffers Runner<T>::buffers(const Image& image) const {
-    static thread_local std::vector<T> memory;
-    const size_t big = (image.h + 2 * PAD) * (image.w + 2 * PAD) * c;
-    const size_t small = ((h + 2 * PAD) * (w + 2 * PAD) + ROW_PIXELS) * 2 * c;
+    static thread_local Array<T> memory;
+    const size_t big = whole_lines<T>((image.h + 2 * PAD) * (image.w + 2 * PAD) * c);
+    const size_t small = whole_lines<T>(((h + 2 * PAD) * (w + 2 * PAD) + ROW_PIXELS) * 2 * c);
     if (memory.size() < 2 * big + 3 * small) memory.resize(2 * big + 3 * small);
     T* data = memory.data();
     return {data, data + 2 * big, data + 2 * big + small, data + 2 * big + 2 * small, data + big};

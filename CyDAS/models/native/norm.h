@@ -16,7 +16,7 @@ struct Norm {
 // d loss / d z = gradient * from_gradient + z * from_z + constant, by channel: a batch norm's backward.
 template <typename T>
 struct Slopes {
-    std::vector<T> gradient, z, constant;
+    Array<T> gradient, z, constant;
     bool constant_statistics;  // z's slope and the constant are zero, and a z that is not finite does not matter
 };
 

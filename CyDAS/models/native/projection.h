@@ -26,7 +26,7 @@ class Projection {
     using K = Kernels<T>;
     const ProjectionCall<T>& call;
     const long n, h, w, c, in_c, depth, pixels;
-    std::vector<T> pointwise, transposed, scale, shift;  // [depth, c], [c, depth]
+    Array<T> pointwise, transposed, scale, shift;  // [depth, c], [c, depth]
     std::vector<double> moments;
     NormStep<T> norm;
 
@@ -46,7 +46,7 @@ class Projection {
         if (!call.z) return infer();
 #pragma omp parallel num_threads(call.threads)
         {
-            std::vector<T> row(w * depth), sums(2 * c);
+            Array<T> row(w * depth), sums(2 * c);
 #pragma omp for schedule(static)
             for (long i = 0; i < n; i++) {
                 T* z = call.z + i * pixels * c;
@@ -75,7 +75,7 @@ class Projection {
             for (long out = 0; out < c; out++) pointwise[in * c + out] *= scale[out];
 #pragma omp parallel num_threads(call.threads)
         {
-            std::vector<T> row(w * depth);
+            Array<T> row(w * depth);
 #pragma omp for schedule(static)
             for (long line = 0; line < n * h; line++) {
                 T* out = call.output + line * w * c;
@@ -89,10 +89,10 @@ class Projection {
     void backward() {
         norm.set_scale();
         Slopes<T> slopes;
-        std::vector<std::vector<T>> parts(call.threads);
+        std::vector<Array<T>> parts(call.threads);
 #pragma omp parallel num_threads(call.threads)
         {
-            std::vector<T> row(w * depth), row_grad(w * depth), z_grad(w * c);
+            Array<T> row(w * depth), row_grad(w * depth), z_grad(w * c);
             auto& part = parts[omp_get_thread_num()];
             if (call.weight_gradients) part.assign(depth * c, T(0));
 #pragma omp for schedule(static)
