@@ -110,13 +110,13 @@ RULES = (
         _flags(
             "finalist_rounds finalist_noise finalist_sweep finalist_largest finalist_margin finalist_size "
             "finalist_image_size finalist_val finalist_epochs finalist_lr finalist_cells finalist_runoff "
-            "finalist_runoff_epochs"
+            "finalist_runoff_epochs finalist_runoff_margin"
         ),
         lambda c, p: c.finalists < 2,
         "without --finalists",
     ),
     Rule(
-        _flags("finalist_runoff_epochs"),
+        _flags("finalist_runoff_epochs finalist_runoff_margin"),
         lambda c, p: c.finalists > 1 and not c.finalist_runoff,
         "without --finalist_runoff",
     ),

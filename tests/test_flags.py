@@ -337,10 +337,12 @@ IDLE = {  # program, flags: those which have no effect
     "finalist_sweep finalist_margin finalist_size finalist_val finalist_image_size finalist_largest",
     ("search", "--search_iter 6 --finalists 2 --finalist_largest"): "finalist_largest",
     ("search", "--search_iter 6 --finalists 2 --finalist_sweep --finalist_largest"): "",
-    ("search", "--search_iter 6 --finalist_runoff 2 --finalist_runoff_epochs 2"): "finalist_runoff "
-    "finalist_runoff_epochs",
+    ("search", "--search_iter 6 --finalist_runoff 2 --finalist_runoff_epochs 2 --finalist_runoff_margin 1"):
+    "finalist_runoff finalist_runoff_epochs finalist_runoff_margin",
     ("search", "--search_iter 6 --finalists 2 --finalist_runoff_epochs 2"): "finalist_runoff_epochs",
-    ("search", "--search_iter 6 --finalists 2 --finalist_runoff 2 --finalist_runoff_epochs 2"): "",
+    ("search", "--search_iter 6 --finalists 2 --finalist_runoff_margin 0"): "finalist_runoff_margin",
+    ("search", "--search_iter 6 --finalists 2 --finalist_runoff 2 --finalist_runoff_epochs 2 "
+     "--finalist_runoff_margin 0"): "",
     ("search", "--search_iter 6 --dataset folder --test_seed 3"): "test_seed",
     ("search", "--search_iter 6 --dataset folder --test_seed 3 --test_share 0.2"): "",
     ("search", "--search_iter 6 --cells_per_stage 2"): "cells_per_stage",

@@ -82,6 +82,7 @@ def test_all_of_it_is_off_by_default():
         "beta_decay": 0.0, "dirichlet": False, "lone_teacher": False, "finalists": 1,
         "finalist_rounds": 20, "finalist_epochs": 1.0, "finalist_lr": 0.1, "finalist_noise": 0.0,
         "finalist_sweep": False, "finalist_largest": False, "finalist_runoff": 0, "finalist_runoff_epochs": 3.0,
+        "finalist_runoff_margin": None,
         "finalist_margin": 0.0, "finalist_size": 0.0, "finalist_image_size": None, "finalist_val": 1.0,
     }  # fmt: skip
     assert config.evaluation_cells is config.finalist_cells is None
@@ -413,6 +414,19 @@ def test_of_the_changes_of_one_finalist_the_best_is_made_and_not_the_first_that_
     assert [leading(judged[:count], config) for count in range(1, 5)] == [0, 1, 2, 2]
     judged += [({}, 0, 58.5, 1, False, 3), ({}, 0, 59.5, 1, False, 3)]  # changes of the new leader, against it
     assert [leading(judged[:count], config) for count in (5, 6)] == [2, 5]
+
+
+def test_longer_trainings_have_a_margin_of_their_own_where_one_is_given():
+    judged = [({}, 1, 50.0), ({}, 0, 52.0, 1, False, 1), ({}, 0, 60.0, 1, True, 1), ({}, 0, 62.0, 1, True, 3)]
+
+    def leader(count, **margins):
+        return leading(judged[:count], SearchConfig(**margins))
+
+    assert leader(4, finalist_margin=3.0) == 2 and leader(4, finalist_margin=1.0) == 3
+    assert leader(4, finalist_margin=3.0, finalist_runoff_margin=1.0) == 3
+    assert leader(4, finalist_margin=1.0, finalist_runoff_margin=3.0) == 2
+    assert leader(4, finalist_margin=3.0, finalist_runoff_margin=0.0) == 3
+    assert [leader(2, finalist_margin=margin, finalist_runoff_margin=0.0) for margin in (1.0, 3.0)] == [1, 0]
 
 
 def test_size_counts_for_as_many_points_as_the_flag_says():

@@ -70,4 +70,8 @@ class StabilityFlags:
         "--finalist_sweep: of the leader and of its changes that the best of the others have; 0: none", at_least=0,
     )  # fmt: skip
     finalist_runoff_epochs: float = flag(3.0, "epochs, or share of one, of such a training", above=0)
+    finalist_runoff_margin: float | None = flag(
+        None, "points, as --finalist_margin, between finalists of these longer trainings, which tell more (default: "
+        "--finalist_margin)", at_least=0,
+    )  # fmt: skip
     finalist_lr: float = flag(0.1, "learning rate at the start of a finalist's training (SGD, cosine to 0)", above=0)

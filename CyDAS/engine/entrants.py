@@ -82,10 +82,16 @@ def leading(judged: Sequence[Sequence], config: SearchConfig) -> int:
         numbers = list(group)
         scores = [results[number].score(config.finalist_size) for number in numbers]
         highest = scores.index(max(scores))  # the first of equal ones
-        margin = config.finalist_margin if again == results[leader].again else -math.inf
+        margin = _margin(again, config) if again == results[leader].again else -math.inf
         if scores[highest] - results[leader].score(config.finalist_size) > margin:
             leader = numbers[highest]
     return leader
+
+
+def _margin(again: bool, config: SearchConfig) -> float:
+    """Points, between longer trainings (``again``) or shorter ones."""
+    own = config.finalist_runoff_margin
+    return own if again and own is not None else config.finalist_margin
 
 
 def candidates(search: CyclicSearch) -> Iterator[Entrant]:
