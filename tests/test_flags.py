@@ -340,7 +340,7 @@ IDLE = {  # program, flags: those which have no effect
     ("search", "--search_iter 6 --finalist_runoff 2 --finalist_runoff_epochs 2 --finalist_runoff_margin 1"):
     "finalist_runoff finalist_runoff_epochs finalist_runoff_margin",
     ("search", "--search_iter 6 --finalists 2 --finalist_runoff_epochs 2"): "finalist_runoff_epochs",
-    ("search", "--search_iter 6 --finalists 2 --finalist_runoff_margin 0"): "finalist_runoff_margin",
+    ("search", "--search_iter 6 --finalists 2 --finalist_runoff_margin 1"): "finalist_runoff_margin",
     ("search", "--search_iter 6 --finalists 2 --finalist_runoff 2 --finalist_runoff_epochs 2 "
      "--finalist_runoff_margin 0"): "",
     ("search", "--search_iter 6 --dataset folder --test_seed 3"): "test_seed",
