@@ -16,6 +16,7 @@ from CyDAS.models.native.tensors import (
     to_nchw,
     to_nhwc,
 )
+from CyDAS.models.native.threads import shares
 from CyDAS.models.native.watch import BUFFERS, Parts, is_convolution
 
 
@@ -24,7 +25,7 @@ class _Call(ctypes.Structure):
 
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("n", "h", "w", "c", "channels", "in_c", "in_channels")),
-        *((name, ctypes.c_int64) for name in ("stride", "threads", "training", "weight_gradients")),
+        *((name, ctypes.c_int64) for name in ("stride", "parts", "threads", "training", "weight_gradients")),
         ("eps", ctypes.c_double),
         ("momentum", ctypes.c_double),
         *((name, ctypes.c_void_p) for name in ("weight", "weight2", "gamma", "beta")),
@@ -92,7 +93,7 @@ def _run(
     pointers |= dict(zip(("grad_weight", "grad_weight2", "grad_gamma", "grad_beta"), gradients, strict=True)) | tensors
     call = _Call(
         n, h, w, c, norm.num_features, padded(weight.shape[1]), weight.shape[1], stride,
-        min(torch.get_num_threads(), n), training, any(g is not None for g in gradients[:2]), norm.eps, norm.momentum,
+        *shares(n), training, any(g is not None for g in gradients[:2]), norm.eps, norm.momentum,
         **{name: pointer(tensor) for name, tensor in pointers.items()},
     )  # fmt: skip
     function("projection", weight.dtype)(ctypes.byref(call), int(backward))

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from CyDAS.models.cells.cell_plan import CellPlan, Operation
 from CyDAS.models.native.tensors import differentiable_once, function, gradients_like, padded, pointer, to_nhwc
+from CyDAS.models.native.threads import shares
 from CyDAS.utils.present import present
 
 __all__ = ["CellPlan", "Operation", "run_cell"]
@@ -27,7 +28,7 @@ class _Cell(ctypes.Structure):
             (name, ctypes.c_int64)
             for name in ("n", "h", "w", "c", "channels", "stride", "nodes", "n_branches", "n_units")
         ),
-        *((name, ctypes.c_int64) for name in ("threads", "training", "weight_gradients", "mix_gradients")),
+        *((name, ctypes.c_int64) for name in ("parts", "threads", "training", "weight_gradients", "mix_gradients")),
         ("eps", ctypes.c_double),
         ("momentum", ctypes.c_double),
         *((name, ctypes.c_void_p) for name in ("branches", "geometry", "parameters", "buffers", "gradients")),
@@ -48,7 +49,7 @@ def _call(plan: CellPlan, tensors: dict[str, Tensor | None], parameters, gradien
     arrays = [plan.branches, plan.geometry, *(array("q", numbers) for numbers in lists)]
     cell = _Cell(
         n, h, w, channels // plan.nodes, plan.channels, plan.stride, plan.nodes, plan.n_branches, len(plan.units),
-        min(torch.get_num_threads(), n), training, weight_gradients, tensors.get("grad_mix") is not None,
+        *shares(n), training, weight_gradients, tensors.get("grad_mix") is not None,
         *plan.parts.eps_and_momentum(), *(numbers.buffer_info()[0] for numbers in arrays),
         **{name: pointer(tensor) for name, tensor in tensors.items()},
     )  # fmt: skip

@@ -207,15 +207,13 @@ void Runner<T>::convolutions_backward(const Members& members) {
     T* between = has_pairs(members) ? between_units(count) : nullptr;
     auto node_grad = [&](long m, long i) { return of(gradient(members[m].node + 2), i); };
     std::vector<Slopes<T>> slopes(count);
-    std::vector<Array<T>> weight_grads(cell.threads);
+    std::vector<Array<T>> weight_grads(cell.parts);
+    auto weight_grad = [&](long part, long m, long unit) {
+        return cell.weight_gradients ? weight_grads[part].data() + (2 * m + unit) * weights : nullptr;
+    };
 #pragma omp parallel num_threads(cell.threads)
     {
         const Buffers buffer = buffers(in);
-        auto& own = weight_grads[omp_get_thread_num()];
-        if (cell.weight_gradients) own.assign(2 * count * weights, T(0));
-        auto weight_grad = [&](long m, long unit) {
-            return cell.weight_gradients ? own.data() + (2 * m + unit) * weights : nullptr;
-        };
 #pragma omp for schedule(static)
         for (long i = 0; i < n; i++)
             for (long m = 0; m < count; m++)
@@ -229,32 +227,37 @@ void Runner<T>::convolutions_backward(const Members& members) {
         }
         K::clear_border(buffer.padded, h, w, c, PAD);
 #pragma omp for schedule(static)
-        for (long i = 0; i < n; i++)
-            for (long m = 0; m < count; m++) {
-                if (members[m].units < 2) continue;
-                const long u = members[m].unit;
-                T* inner = between + (m * n + i) * pixels * c;
-                K::relu_into(z_of(u, i), c, h, w, c, &scales[u * c], &shifts[u * c], PAD, buffer.padded);
-                unit_backward(u + 1, slopes[m], image_factor(members[m], i), node_grad(m, i), pixel,
-                              buffer.padded, inside, i, buffer, weight_grad(m, 1), true);
-                leave_relu<false>(inside, buffer, inner, c);
-                norm(u).gradient_sums(z_of(u, i), inner, c, 1, moments_of(m, i));
-            }
+        for (long part = 0; part < cell.parts; part++) {
+            if (cell.weight_gradients) weight_grads[part].assign(2 * count * weights, T(0));
+            each_in_part(n, cell.parts, part, [&](long i) {
+                for (long m = 0; m < count; m++) {
+                    if (members[m].units < 2) continue;
+                    const long u = members[m].unit;
+                    T* inner = between + (m * n + i) * pixels * c;
+                    K::relu_into(z_of(u, i), c, h, w, c, &scales[u * c], &shifts[u * c], PAD, buffer.padded);
+                    unit_backward(u + 1, slopes[m], image_factor(members[m], i), node_grad(m, i), pixel,
+                                  buffer.padded, inside, i, buffer, weight_grad(part, m, 1), true);
+                    leave_relu<false>(inside, buffer, inner, c);
+                    norm(u).gradient_sums(z_of(u, i), inner, c, 1, moments_of(m, i));
+                }
+            });
+        }
 #pragma omp for schedule(static)
         for (long m = 0; m < count; m++)
             if (members[m].units == 2) norm(members[m].unit).finish_gradients(moments_of(m, 0), 1, slopes[m]);
         K::clear_border(buffer.padded, in.h, in.w, c, PAD);
 #pragma omp for schedule(static)
-        for (long i = 0; i < n; i++) {
-            K::relu_into(of(in, i), in.pixel, in.h, in.w, c, nullptr, nullptr, PAD, buffer.padded);
-            for (long m = 0; m < count; m++) {
-                const bool last = members[m].units == 1;
-                unit_backward(members[m].unit, slopes[m], last ? image_factor(members[m], i) : T(1),
-                              last ? node_grad(m, i) : between + (m * n + i) * pixels * c, last ? pixel : c,
-                              buffer.padded, in, i, buffer, weight_grad(m, 0), m == 0);
-            }
-            leave_relu<true>(in, buffer, of(grad_in, i), grad_in.pixel);
-        }
+        for (long part = 0; part < cell.parts; part++)
+            each_in_part(n, cell.parts, part, [&](long i) {
+                K::relu_into(of(in, i), in.pixel, in.h, in.w, c, nullptr, nullptr, PAD, buffer.padded);
+                for (long m = 0; m < count; m++) {
+                    const bool last = members[m].units == 1;
+                    unit_backward(members[m].unit, slopes[m], last ? image_factor(members[m], i) : T(1),
+                                  last ? node_grad(m, i) : between + (m * n + i) * pixels * c, last ? pixel : c,
+                                  buffer.padded, in, i, buffer, weight_grad(part, m, 0), m == 0);
+                }
+                leave_relu<true>(in, buffer, of(grad_in, i), grad_in.pixel);
+            });
     }
     if (!cell.weight_gradients) return;
 #pragma omp parallel for num_threads(cell.threads) schedule(static)
@@ -263,15 +266,14 @@ void Runner<T>::convolutions_backward(const Members& members) {
             write_weight_gradients(members[m].unit + k, weight_grads, (2 * m + k) * weights);
 }
 
-// The threads' sums in the layout of the parameters.
+// The parts' sums in the layout of the parameters.
 template <typename T>
 void Runner<T>::write_weight_gradients(long u, const std::vector<Array<T>>& parts, long at) const {
     const Unit<T>& unit = units[u];
     const long taps = unit.taps();
     auto total = [&](long index) {
         T sum = 0;
-        for (const auto& part : parts)
-            if (!part.empty()) sum += part[at + index];
+        for (const auto& part : parts) sum += part[at + index];
         return sum;
     };
     if (unit.grad_depthwise)

@@ -3,7 +3,7 @@
 // Kept for backward: the states, and of every convolution unit (ReLU, depthwise, pointwise, batch norm) the pointwise
 // output z with its mean and 1 / std. Everything else is cheap enough to be computed again, image by image, in buffers
 // that stay in the cache. Images are shared out to the threads; a batch norm's sums are added in the order of the
-// images, so that outputs do not depend on the number of threads.
+// images, a weight's gradient in parts of the images, so that nothing depends on the number of threads.
 #pragma once
 #include <omp.h>
 #include <cmath>
@@ -38,7 +38,9 @@ struct Cell {
     int64_t n, h, w;      // images; height and width of a node
     int64_t c, channels;  // channels of a pixel in memory (a multiple of 4) and of the weights
     int64_t stride;       // of the edges that leave the two inputs
-    int64_t nodes, n_branches, n_units, threads, training, weight_gradients, mix_gradients;
+    int64_t nodes, n_branches, n_units;
+    int64_t parts, threads;  // of the images, each with sums of its own; who computes them: nothing depends on how many
+    int64_t training, weight_gradients, mix_gradients;
     double eps, momentum;
     const Branch* branches;
     const int64_t* geometry;   // [n_units, 4]: kernel, dilation, stride, dense
@@ -64,6 +66,7 @@ class Runner {
     using K = Kernels<T>;
     static constexpr long PAD = 4;  // enough for kernel 5, dilation 2
     static constexpr long ROW_PIXELS = 32;
+    static constexpr size_t CACHE_BYTES = 1 << 20;  // so much stays in the level-2 cache beside other things
     static constexpr long DENSE_PIXELS = 96;  // so many in the level-1 cache at a time
 
     // A state or its gradient: [n, h, w, pixel], of which the first c numbers of a pixel count.

@@ -1,5 +1,6 @@
 // Vectors of numbers, as wide as the processor's registers, and the loop that covers all channels with them.
 #pragma once
+#include <algorithm>
 #include <cstddef>
 #include <new>
 #include <vector>
@@ -42,6 +43,14 @@ template <typename T>
 constexpr size_t whole_lines(size_t count) {
     constexpr size_t line = LINE_BYTES / sizeof(T);
     return (count + line - 1) / line * line;
+}
+
+// Calls f(i) for the numbers of one of several nearly equal parts of 0 ... count - 1.
+template <typename F>
+inline void each_in_part(long count, long parts, long part, F f) {
+    const long size = count / parts, larger = count % parts;
+    const long from = part * size + std::min(part, larger);
+    for (long i = from; i < from + size + (part < larger); i++) f(i);
 }
 
 // Calls f(lanes, first channel) until all c channels, a multiple of 4, are covered: wide vectors, narrower at the end.

@@ -73,14 +73,15 @@ NormStep<T> Runner<T>::norm(long u) {
 }
 
 // The convolutions from a state in groups that are computed together and so read the state once. Those of two units
-// keep gradients between the units, one image each; a group for each node keeps few at a time.
+// keep gradients between the units, one image each: where these are many, a group for each node keeps few at a time.
 template <typename T>
 std::vector<typename Runner<T>::Members> Runner<T>::convolutions(long source) const {
     Members members;
     for (long b = 0; b < cell.n_branches; b++)
         if (cell.branches[b].source == source && cell.branches[b].kind == CONVOLUTION) members.push_back(cell.branches[b]);
     if (members.empty()) return {};
-    return has_pairs(members) ? by_node(members) : std::vector<Members>{members};
+    const size_t kept = members.size() * n * pixels * c * sizeof(T);
+    return has_pairs(members) && kept > CACHE_BYTES ? by_node(members) : std::vector<Members>{members};
 }
 
 template <typename T>

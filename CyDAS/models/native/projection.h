@@ -10,7 +10,7 @@ struct ProjectionCall {
     int64_t n, h, w;            // images; height and width of the output
     int64_t c, channels;        // of the output: in memory (a multiple of 4) and real
     int64_t in_c, in_channels;  // of the input
-    int64_t stride, threads, training, weight_gradients;
+    int64_t stride, parts, threads, training, weight_gradients;
     double eps, momentum;
     const T *weight, *weight2;  // [channels / stride, in_channels]
     Norm<T> norm;
@@ -89,35 +89,38 @@ class Projection {
     void backward() {
         norm.set_scale();
         Slopes<T> slopes;
-        std::vector<Array<T>> parts(call.threads);
+        std::vector<Array<T>> parts(call.parts);
 #pragma omp parallel num_threads(call.threads)
         {
             Array<T> row(w * depth), row_grad(w * depth), z_grad(w * c);
-            auto& part = parts[omp_get_thread_num()];
-            if (call.weight_gradients) part.assign(depth * c, T(0));
 #pragma omp for schedule(static)
             for (long i = 0; i < n; i++)
                 norm.gradient_sums(call.z + i * pixels * c, call.grad_output + i * pixels * c, c, 1, &moments[2 * i * c]);
 #pragma omp single
             norm.finish_gradients(moments.data(), 1, slopes);
 #pragma omp for schedule(static)
-            for (long i = 0; i < n; i++)
-                for (long y = 0; y < h; y++) {
-                    const long at = (i * h + y) * w * c;
-                    norm.z_gradient(slopes, 1, call.z + at, call.grad_output + at, c, w, c, z_grad.data());
-                    read_row(i, y, row.data());
-                    if (call.weight_gradients) K::outer({row.data(), depth}, {z_grad.data(), c}, c, w, depth, part.data());
-                    if (!call.grad_input) continue;
-                    K::template product<false>({z_grad.data(), c}, w, transposed.data(), depth, c, row_grad.data(), depth);
-                    write_row(i, y, row.data(), row_grad.data());
-                }
+            for (long part = 0; part < call.parts; part++) {
+                if (call.weight_gradients) parts[part].assign(depth * c, T(0));
+                each_in_part(n, call.parts, part, [&](long i) {
+                    for (long y = 0; y < h; y++) {
+                        const long at = (i * h + y) * w * c;
+                        norm.z_gradient(slopes, 1, call.z + at, call.grad_output + at, c, w, c, z_grad.data());
+                        read_row(i, y, row.data());
+                        if (call.weight_gradients)
+                            K::outer({row.data(), depth}, {z_grad.data(), c}, c, w, depth, parts[part].data());
+                        if (!call.grad_input) continue;
+                        K::template product<false>({z_grad.data(), c}, w, transposed.data(), depth, c, row_grad.data(),
+                                                   depth);
+                        write_row(i, y, row.data(), row_grad.data());
+                    }
+                });
+            }
         }
         if (!call.weight_gradients) return;
         each_weight([&](long out, long in, const T*, T* grad, long index) {
             if (!grad) return;
             grad[index] = 0;
-            for (const auto& part : parts)
-                if (!part.empty()) grad[index] += part[in * c + out];
+            for (const auto& part : parts) grad[index] += part[in * c + out];
         });
     }
 
