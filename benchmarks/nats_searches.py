@@ -26,7 +26,7 @@ from CyDAS.utils.errors import run_program
 from CyDAS.utils.files import read_json, write_json
 from CyDAS.utils.numbers import whole_number
 
-SEEDS = range(240, 250)
+SEEDS = range(250, 260)
 FIGURE = "cifar10_test"
 SETTINGS = "CyDAS/settings/search_nats_best.yaml"
 BEST = f"--config {SETTINGS}"
@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--table", type=Path, required=True, help="table of NATS-Bench accuracies")
     parser.add_argument("--runs", type=Path, required=True, help="folder of all runs")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=[*METHODS, *ABLATION])
-    parser.add_argument("--seeds", nargs="+", type=whole_number, default=list(SEEDS), help="(default: 240 to 249)")
+    parser.add_argument("--seeds", nargs="+", type=whole_number, default=list(SEEDS), help="(default: 250 to 259)")
     parser.add_argument("--jobs", type=whole_number, default=2, help="searches at a time (default: 2)")
     options = parser.parse_args(arguments)
     for method in options.methods:

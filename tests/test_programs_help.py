@@ -26,7 +26,7 @@ BEST = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_con
 PROGRAMS = {
     "demo/draw_cells.py": 2, "scripts/compare.py": 3, "scripts/random_genotype.py": 2, "CyDAS/nats_table.py": 1,
     "benchmarks/speed.py": 0, "benchmarks/scaling.py": 0, "benchmarks/estimates.py": 0, "benchmarks/faults.py": 0,
-    "benchmarks/busy.py": 0,
+    "benchmarks/busy.py": 0, "benchmarks/kernels.py": 0,
     "benchmarks/plots.py": 1, "CyDAS/search.py": 0, "CyDAS/retrain.py": 0, "CyDAS/test.py": 0,
     "CyDAS/check_data.py": 1, "CyDAS/report.py": 1, "CyDAS/segment.py": 0, "CyDAS/detect.py": 0,
     "CyDAS/export.py": 1, "scripts/model_zoo.py": 0,

@@ -24,7 +24,8 @@ def count_parameters(module: nn.Module) -> int:
 def count_macs(network: nn.Module, input_shape: Sequence[int], *further: Any) -> int:
     """Multiply-accumulates of all convolutions and linear layers for one image [C, H, W], in eval mode.
 
-    ``further``: arguments of ``network`` behind the image. Batch norms, poolings and activations are not counted, as is the custom of the field.
+    ``further``: arguments of ``network`` behind the image. Batch norms, poolings and activations are not counted, as is
+    the custom of the field.
     """
     # On the meta device nothing is computed, and every module is called (on CPUs whole cells run as one native step).
     network = copy.deepcopy(network).to("meta").eval()
