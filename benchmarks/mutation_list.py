@@ -67,6 +67,8 @@ FOLDERS = f"{DATA}::test_training_images_are_augmented_as_published"
 JOINT_FLAGS = f"{FLAGS}::test_options_of_the_joint_network_are_the_flags"
 
 CHAINS = "tests/test_chain_programs.py"
+THREADS, OF_THREADS = "CyDAS/models/native/threads.py", "tests/test_native_threads.py"
+PASS = "tests/test_native_augment.py"
 STABLE = "tests/test_stability.py"
 FINALISTS, ENTRANTS = "CyDAS/engine/finalists.py", "CyDAS/engine/entrants.py"
 
@@ -270,9 +272,10 @@ MUTATIONS = [
              f"{DATA}::test_cifar_is_cropped_with_4_pixels_flipped_and_normalised_as_published"),
     Mutation("one crop for a whole batch", AUGMENT, "0, 2 * padding + 1, (2, n, 1)", "0, 2 * padding + 1, (2, 1, 1)",
              CROPS),
-    Mutation("nothing is mirrored", AUGMENT, "generator=generator) < 0.5,", "generator=generator) < 0.0,",
+    Mutation("nothing is mirrored", AUGMENT, "generator=generator) < 0.5\n", "generator=generator) < 0.0\n",
              f"{DATA}::test_cifar_is_cropped_with_4_pixels_flipped_and_normalised_as_published"),
-    Mutation("cutout of another size", AUGMENT, "(position < start + length)", "(position < start + length // 2)",
+    Mutation("cutout of another size", AUGMENT, "square, self.cutout_length, normal",
+             "square, self.cutout_length // 2, normal",
              f"{RETRAIN}::test_cutout_blanks_squares_of_the_flags_side"),
     Mutation("padding of another proportion", SETS, '"padding": image_size // 8', '"padding": image_size // 16',
              f"{DATA}::test_cifar_is_cropped_with_4_pixels_flipped_and_normalised_as_published"),
@@ -530,5 +533,18 @@ MUTATIONS = [
              "depth = finalist_cells or", "depth =", f"{STABLE}::test_the_evaluation_network_may_be_deeper"),
     Mutation("finalists are not remembered", CYCLE, '("preferences", "judged"))', '("preferences", "nothing"))',
              f"{STABLE}::test_a_search_cut_off_anywhere_ends_as_if_it_had_not"),
+    Mutation("each thread has a part of its own", THREADS,
+             "return parts, max(1, parts - NEIGHBOURS.on_our_cores(torch.get_num_threads())) if parts > 1 else 1",
+             "return (max(1, parts - NEIGHBOURS.on_our_cores(torch.get_num_threads())),) * 2 if parts > 1 else (1, 1)",
+             f"{OF_THREADS}::test_gradients_and_outputs_are_the_same_bits_with_fewer_threads"),
+    Mutation("idle cores are nobody's", THREADS, "max(0, self._cores - wanted)", "0",
+             f"{OF_THREADS}::test_cores_that_nobody_uses_are_theirs_first"),
+    Mutation("this process is its own neighbour", THREADS, "max(0, everywhere - own)", "own",
+             f"{OF_THREADS}::test_a_busy_process_is_counted_and_this_one_is_not"),
+    Mutation("policies change no pixels", "CyDAS/data/augment.py", "one_pass = not changes_pixels and",
+             "one_pass =",
+             f"{PASS}::test_what_changes_pixels_on_the_way_is_done_step_by_step_and_what_erases_comes_last"),
+    Mutation("images are taken to lie in order", "CyDAS/data/native_augment.py", "images.contiguous(), ", "images, ",
+             f"{PASS}::test_images_in_another_memory_format_and_parts_of_a_tensor_are_read_where_they_lie"),
 ]
 # fmt: on

@@ -63,6 +63,9 @@ CPU = torch.device("cpu")
 SIDES = ("plain", "channels_last", "cydas")
 BASELINES = SIDES[:2]
 
+#: Untimed turns of each side after its first: memory that a process has never used before is cleared page by page.
+WARM_UP = 4
+
 #: One measured action; returns numbers by which both sides are compared, or nothing.
 Action = Callable[[], Tensor | None]
 
@@ -296,7 +299,7 @@ def measure(case: Case, repeats: int) -> dict:
     if (expected := numbers["plain"]) is not None:
         difference = max(float((present(n) - expected).abs().max() / expected.abs().max()) for n in numbers.values())
         assert difference < 2e-3, f"{case.name}: the sides differ by {difference:.2g}"
-    for action in actions.values():
+    for action in list(actions.values()) * WARM_UP:
         action()
     seconds: dict[str, list[float]] = {side: [] for side in case.sides}
     for _ in range(repeats):

@@ -1,6 +1,6 @@
 """Augmentation of whole batches of uint8 images, random per image, on the images' device."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +10,27 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.v2 import AutoAugmentPolicy
 
+from CyDAS.data import native_augment
 from CyDAS.data.auto_augment import auto_augment
 from CyDAS.data.device import constant, send
 from CyDAS.data.image_steps import ImageOptions
 from CyDAS.data.timm_steps import RandAugment, random_erasing
+
+
+def draw_windows(n: int, padding: int, generator: torch.Generator) -> Tensor:
+    """Where a window begins in each padded image, [2, N, 1]: rows, then columns."""
+    return torch.randint(0, 2 * padding + 1, (2, n, 1), generator=generator)
+
+
+def draw_mirrored(n: int, generator: torch.Generator) -> Tensor:
+    """Which images are mirrored, each with probability 1/2: [N]."""
+    return torch.rand(n, generator=generator) < 0.5
+
+
+def draw_squares(n: int, size: Sequence[int], length: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Where a square of ``length`` pixels begins whose centre is anywhere: rows and columns, [N, 1]."""
+    rows, columns = (torch.randint(0, pixels, (n, 1), generator=generator) - length // 2 for pixels in size)
+    return rows, columns
 
 
 def batch_crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
@@ -21,7 +38,7 @@ def batch_crop(images: Tensor, padding: int, generator: torch.Generator) -> Tens
     n, _, height, width = images.shape
     device = images.device
     padded = F.pad(images, (padding,) * 4)
-    offsets = send(torch.randint(0, 2 * padding + 1, (2, n, 1), generator=generator), device)
+    offsets = send(draw_windows(n, padding, generator), device)
     rows = offsets[0] + torch.arange(height, device=device)
     columns = offsets[1] + torch.arange(width, device=device)
     image = torch.arange(n, device=device)[:, None, None]
@@ -30,22 +47,21 @@ def batch_crop(images: Tensor, padding: int, generator: torch.Generator) -> Tens
 
 def batch_flip(images: Tensor, generator: torch.Generator) -> Tensor:
     """Mirror each image left to right with probability 1/2. [N, C, H, W]."""
-    flipped = send(torch.rand(len(images), generator=generator) < 0.5, images.device)
+    flipped = send(draw_mirrored(len(images), generator), images.device)
     return torch.where(flipped[:, None, None, None], images.flip(-1), images)
 
 
 def batch_cutout(images: Tensor, length: int, generator: torch.Generator) -> Tensor:
     """Set a square of ``length`` pixels, centred anywhere and clipped at the border, to 0 (DeVries 2017)."""
-    n, _, height, width = images.shape
-    device = images.device
 
-    def inside(size: int) -> Tensor:
-        start = send(torch.randint(0, size, (n, 1), generator=generator), device) - length // 2
-        position = torch.arange(size, device=device)
+    def inside(start: Tensor, size: int) -> Tensor:
+        start = send(start, images.device)
+        position = torch.arange(size, device=images.device)
         return (position >= start) & (position < start + length)
 
-    square = inside(height)[:, None, :, None] & inside(width)[:, None, None, :]
-    return images.masked_fill(square, 0.0)
+    n, _, *size = images.shape
+    rows, columns = map(inside, draw_squares(n, size, length, generator), size)
+    return images.masked_fill(rows[:, None, :, None] & columns[:, None, None, :], 0.0)
 
 
 @dataclass(frozen=True)
@@ -66,6 +82,15 @@ class BatchAugmentation:
         return (images.float() - mean) / std
 
     def train(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        changes_pixels = self.auto_augment or self.rand_augment
+        one_pass = not changes_pixels and native_augment.applies(images)
+        images = (self._in_one_pass if one_pass else self._step_by_step)(images, generator)
+        if self.erase:
+            with drawing(generator):
+                images = self.erase(images)
+        return images
+
+    def _step_by_step(self, images: Tensor, generator: torch.Generator) -> Tensor:
         images = batch_crop(images, self.padding, generator)
         if self.flip:
             images = batch_flip(images, generator)
@@ -76,12 +101,17 @@ class BatchAugmentation:
             with drawing(generator):
                 images = self.rand_augment.of_batch(images)
         images = self.normalise(images)
-        if self.cutout_length:
-            images = batch_cutout(images, self.cutout_length, generator)
-        if self.erase:
-            with drawing(generator):
-                images = self.erase(images)
-        return images
+        return batch_cutout(images, self.cutout_length, generator) if self.cutout_length else images
+
+    def _in_one_pass(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """The same, drawn in the same order, where nothing but a native pass is needed."""
+        n, channels, *size = images.shape
+        window = draw_windows(n, self.padding, generator)
+        mirrored = draw_mirrored(n, generator) if self.flip else None
+        square = draw_squares(n, size, self.cutout_length, generator) if self.cutout_length else ()
+        every = torch.arange(256).expand(channels, 256)[None, :, :, None]
+        normalised = self.normalise(every)[0, :, :, 0]
+        return native_augment.augment(images, self.padding, window, mirrored, square, self.cutout_length, normalised)
 
 
 def batch_augmentation(options: ImageOptions, size: int, mean: tuple[float, ...]) -> dict[str, Any]:

@@ -93,7 +93,7 @@ class TensorBatches(Batches):
         batches = send(torch.tensor(self.order(epoch)), self.process.device).split(self.batch_size)
         for step in range(start, steps or len(self)):
             indices = batches[step]
-            images = self.images[indices]
+            images = self.images.index_select(0, indices)  # whole images; indexing copies number by number
             if self.train:
                 images = self.augmentation.train(images, self.generator(epoch, step))
             else:

@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 FUNCTIONS = (
     "cydas_keep_memory",
+    "cydas_augment",
     "cydas_cell_float32",
     "cydas_cell_float64",
     "cydas_projection_float32",

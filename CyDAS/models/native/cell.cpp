@@ -1,6 +1,7 @@
 // The library's functions, called from Python through ctypes.
 #include <malloc.h>
 #include <sys/mman.h>
+#include "augment.h"
 #include "cell.h"
 #include "projection.h"
 
@@ -39,6 +40,7 @@ void cydas_keep_memory() {
     mallopt(M_TRIM_THRESHOLD, 1 << 30);
     mallopt(M_TOP_PAD, 64 << 20);
 }
+void cydas_augment(const AugmentCall* call) { augment(*call); }
 void cydas_cell_float32(const Cell<float>* cell, int backward) { run(*cell, backward); }
 void cydas_cell_float64(const Cell<double>* cell, int backward) { run(*cell, backward); }
 void cydas_projection_float32(const ProjectionCall<float>* call, int backward) { project(*call, backward); }
