@@ -40,7 +40,7 @@ METHODS = {
     "best_darts": f"{PUBLISHED} --method darts",
     "best_darts_beta": f"{PUBLISHED} --method darts --no-regular --beta_decay 5",
     "best_random": f"{BEST} {UNSEARCHED} --no-finalist_sweep --no-finalist_largest --finalist_noise 1 "
-    "--finalist_margin 0",
+    "--finalist_margin 0 --finalist_runoff_margin 0",
     "best_unsearched": f"{BEST} {UNSEARCHED} --finalists 30",  # what the search itself is worth
     "best_sweep": f"{BEST} {UNSEARCHED} --no-finalist_largest",  # a local search from a cell of chance
 }

@@ -13,4 +13,4 @@ export CYDAS_NATIVE_FLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=address,und
 
 # Python and PyTorch keep what they do not free, hence no search for leaks.
 LD_PRELOAD="$($compiler -print-file-name=libasan.so) $($compiler -print-file-name=libubsan.so)" \
-  ASAN_OPTIONS="detect_leaks=0:${ASAN_OPTIONS:-}" "$PYTHON" -m pytest -q tests/test_native.py tests/test_native_limits.py --capture=sys "$@"
+  ASAN_OPTIONS="detect_leaks=0:${ASAN_OPTIONS:-}" "$PYTHON" -m pytest -q tests/test_native{,_limits,_threads,_augment}.py --capture=sys "$@"

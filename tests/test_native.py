@@ -129,8 +129,9 @@ def test_preprocessing_equals_pytorch(plain, halve):
 
 
 @needs_compiler
-@pytest.mark.parametrize("channels, reduction", [(4, False), (6, True), (16, True)])
-def test_search_cell_equals_pytorch(plain, channels, reduction):
+@pytest.mark.parametrize("channels, reduction, size", [(4, False, 8), (6, True, 8), (16, True, 8), (16, False, 16)])
+def test_search_cell_equals_pytorch(plain, channels, reduction, size):
+    """The largest one keeps more than a cache holds, and so is computed node by node."""
     for dtype, training in ((torch.float64, True), (torch.float32, False)):
         torch.manual_seed(channels)
         cell = perturb(SearchCell(CellShape(6, 8, channels, False, reduction), affine=False), dtype).train(training)
@@ -138,7 +139,7 @@ def test_search_cell_equals_pytorch(plain, channels, reduction):
         def forward(cell, x0, x1, *weights):
             return cell((x0, x1), Mixture(list(weights), list(weights)))[1]
 
-        inputs = [torch.randn(3, c, 8, 8, dtype=dtype) for c in (6, 8)]
+        inputs = [torch.randn(3, c, size, size, dtype=dtype) for c in (6, 8)]
         weights = [torch.rand(i + 2, 8, dtype=dtype) for i in range(4)]
         compare(plain, cell, forward, [*inputs, *weights], dtype)
 

@@ -41,10 +41,13 @@ def augment(
     """
     images, normalised = images.contiguous(), normalised.contiguous()
     n, c, h, w = images.shape
-    fits = window.shape == (2, n, 1) and normalised.shape == (c, 256) and all(x.shape == (n, 1) for x in square)
+    fits = window.shape == (2, n, 1) and normalised.shape == (c, 256) and normalised.dtype == torch.float32
+    fits = fits and all(x.shape == (n, 1) for x in square)
     if not fits or (mirrored is not None and mirrored.shape != (n,)):
         raise ValueError(f"a batch of {n} images of {c} channels needs as many windows, squares and tables")
-    output = torch.empty(n, c, h, w) if square else torch.empty(n, h, w, c).permute(0, 3, 1, 2)
+    shape = (n, c, h, w) if square else (n, h, w, c)
+    output = torch.empty(shape, dtype=torch.float32)
+    output = output if square else output.permute(0, 3, 1, 2)
     rows, columns = window.unbind()
     top, left = square or (None, None)
     tensors = (images, rows, columns, mirrored, top, left, normalised, output)

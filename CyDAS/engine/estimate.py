@@ -93,8 +93,10 @@ def estimate_search(
         parts += _finalists(search, *of_finals())
     parts.append(Part("pictures of a round", _seconds(_draw, search), config.search_iter))
     evaluated = len(joint.nas_layers) > 0  # there are no cells in it where no cycle is to come
-    macs = count_macs(joint, next(train.epoch(steps=1))[0].shape[1:], True, evaluated)
-    size = f"{count_parameters(joint) / 1e6:.3f} M parameters, {macs / 1e6:.1f} M multiply-accumulates"
+    macs = count_macs(joint, next(train.epoch(steps=1))[0].shape[1:], True, evaluated, evaluated)
+    own = [p for role in ("search", "alphas") for p in joint.parameters_of(role)]
+    parameters = count_parameters(joint) if evaluated else sum(p.numel() for p in own)
+    size = f"{parameters / 1e6:.3f} M parameters, {macs / 1e6:.1f} M multiply-accumulates"
     size = f"{'both networks' if evaluated else 'search network'}: {size}"
     return [size, *_summary(parts, search.precision.device)]
 

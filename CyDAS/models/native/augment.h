@@ -1,7 +1,6 @@
 // A batch of training images in one pass: a window of the padded image, mirrored or not, normalised, with a square cut
 // out. What is random in it has been drawn.
 #pragma once
-#include <omp.h>
 #include <algorithm>
 #include <cstdint>
 

@@ -268,12 +268,12 @@ void Runner<T>::convolutions_backward(const Members& members) {
 
 // The parts' sums in the layout of the parameters.
 template <typename T>
-void Runner<T>::write_weight_gradients(long u, const std::vector<Array<T>>& parts, long at) const {
+void Runner<T>::write_weight_gradients(long u, const std::vector<Array<T>>& sums, long at) const {
     const Unit<T>& unit = units[u];
     const long taps = unit.taps();
     auto total = [&](long index) {
         T sum = 0;
-        for (const auto& part : parts) sum += part[at + index];
+        for (const auto& part : sums) sum += part[at + index];
         return sum;
     };
     if (unit.grad_depthwise)

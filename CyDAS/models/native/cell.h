@@ -3,9 +3,8 @@
 // Kept for backward: the states, and of every convolution unit (ReLU, depthwise, pointwise, batch norm) the pointwise
 // output z with its mean and 1 / std. Everything else is cheap enough to be computed again, image by image, in buffers
 // that stay in the cache. Images are shared out to the threads; a batch norm's sums are added in the order of the
-// images, a weight's gradient in parts of the images, so that nothing depends on the number of threads.
+// images, a weight's gradient in parts of the images: nothing depends on how many threads share the parts out.
 #pragma once
-#include <omp.h>
 #include <cmath>
 #include <vector>
 #include "kernels.h"
@@ -39,7 +38,7 @@ struct Cell {
     int64_t c, channels;  // channels of a pixel in memory (a multiple of 4) and of the weights
     int64_t stride;       // of the edges that leave the two inputs
     int64_t nodes, n_branches, n_units;
-    int64_t parts, threads;  // of the images, each with sums of its own; who computes them: nothing depends on how many
+    int64_t parts, threads;  // of the images, each with sums of its own; and who computes them
     int64_t training, weight_gradients, mix_gradients;
     double eps, momentum;
     const Branch* branches;
@@ -142,7 +141,7 @@ class Runner {
     template <bool ADD> void leave_relu(const Image& in, const Buffers& buffer, T* out, long pixel) const;
     T* between_units(long members) const;
     void convolutions_backward(const Members& members);
-    void write_weight_gradients(long u, const std::vector<Array<T>>& parts, long at) const;
+    void write_weight_gradients(long u, const std::vector<Array<T>>& sums, long at) const;
 };
 
 #include "layout.h"

@@ -203,8 +203,8 @@ struct Kernels {
         }
     }
 
-    // relu(image * scale + shift) within a border that is there already; null: no scale, no shift. NaN stays NaN, as in
-    // PyTorch.
+    // relu(image * scale + shift) within a border that is there already; null: no scale, or neither. NaN stays NaN, as
+    // in PyTorch.
     static void relu_into(const T* image, long pixel, long h, long w, long c, const T* scale, const T* shift, long pad,
                           T* out) {
         each_lanes<T>(c, [&](auto lanes, long v) {

@@ -1,4 +1,5 @@
-// Vectors of numbers, as wide as the processor's registers, and the loop that covers all channels with them.
+// Vectors of numbers, as wide as the processor's registers, the loop that covers all channels with them, memory that
+// suits them, and the parts in which images are shared out.
 #pragma once
 #include <algorithm>
 #include <cstddef>

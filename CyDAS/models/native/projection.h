@@ -1,7 +1,6 @@
 // ReLU, 1x1 convolution, batch norm: what brings a cell's input to the cell's width, with `stride` 2 also to half its
 // resolution (the pixels (2y, 2x) and (2y + 1, 2x + 1) side by side, each with its own weight for half the outputs).
 #pragma once
-#include <omp.h>
 #include <memory>
 #include "norm.h"
 
@@ -89,7 +88,7 @@ class Projection {
     void backward() {
         norm.set_scale();
         Slopes<T> slopes;
-        std::vector<Array<T>> parts(call.parts);
+        std::vector<Array<T>> sums(call.parts);
 #pragma omp parallel num_threads(call.threads)
         {
             Array<T> row(w * depth), row_grad(w * depth), z_grad(w * c);
@@ -100,14 +99,14 @@ class Projection {
             norm.finish_gradients(moments.data(), 1, slopes);
 #pragma omp for schedule(static)
             for (long part = 0; part < call.parts; part++) {
-                if (call.weight_gradients) parts[part].assign(depth * c, T(0));
+                if (call.weight_gradients) sums[part].assign(depth * c, T(0));
                 each_in_part(n, call.parts, part, [&](long i) {
                     for (long y = 0; y < h; y++) {
                         const long at = (i * h + y) * w * c;
                         norm.z_gradient(slopes, 1, call.z + at, call.grad_output + at, c, w, c, z_grad.data());
                         read_row(i, y, row.data());
                         if (call.weight_gradients)
-                            K::outer({row.data(), depth}, {z_grad.data(), c}, c, w, depth, parts[part].data());
+                            K::outer({row.data(), depth}, {z_grad.data(), c}, c, w, depth, sums[part].data());
                         if (!call.grad_input) continue;
                         K::template product<false>({z_grad.data(), c}, w, transposed.data(), depth, c, row_grad.data(),
                                                    depth);
@@ -120,7 +119,7 @@ class Projection {
         each_weight([&](long out, long in, const T*, T* grad, long index) {
             if (!grad) return;
             grad[index] = 0;
-            for (const auto& part : parts) grad[index] += part[in * c + out];
+            for (const auto& part : sums) grad[index] += part[in * c + out];
         });
     }
 
