@@ -42,10 +42,14 @@ CHANNELS = 8
 SIZE = f"--init_channels {CHANNELS} --image_size 16 --device cpu"
 SEARCH = "--config CyDAS/settings/search_cifar_1gpu.yaml --sample_ratio 0.1024 --pretrain_epochs 15"
 RECIPE = "CyDAS/settings/search_nats_best.yaml"
-#: What ``best`` has of the recipe: all that is not of the other space's networks. A cell has 96 changes.
-OF_RECIPE = flags_in(RECIPE, "finalist", without=["finalists", "finalist_cells", "finalist_image_size"])
+#: What ``best`` has of the recipe: all that is not of the other space's networks, and no change in the short trainings,
+#: after which networks of 20 cells still answer by chance. The longer ones try what the search prefers somewhere.
+OTHERS = "finalists finalist_cells finalist_image_size finalist_runoff finalist_runoff_epochs".split()
+FINALISTS = (
+    f"--finalists 6 --finalist_runoff 10 --finalist_runoff_epochs 1 {flags_in(RECIPE, 'finalist', without=OTHERS)}"
+)
 METHODS = {
-    "best": f"{SEARCH} --search_iter 20 --no-regular --alpha_lr 1e-2 --beta_decay 5 --finalists 102 {OF_RECIPE}",
+    "best": f"{SEARCH} --search_iter 20 --no-regular --alpha_lr 1e-2 --beta_decay 5 {FINALISTS}",
     "cdarts": f"{SEARCH} --search_iter 45 --alpha_lr 3e-3 --regular_ratio 1",
     "darts": f"{SEARCH} --search_iter 45 --alpha_lr 3e-3 --method darts --no-regular",
 }
