@@ -3,9 +3,9 @@
     python benchmarks/darts_searches.py --cifar10 FOLDER --runs FOLDER
 
 ``best`` is the recipe of scripts/run_search_nats_best.sh in this space, ``cdarts`` the published method, ``darts``
-first order. All on CIFAR-10 shown at 16 pixels, 8 channels, 40 steps an epoch. Every cell that was found, and for each
-of ``best`` three random ones whose networks have as many parameters within 5 percent, is trained for two epochs on all
-training images. What is in RUNS already is not run again. Writes the genotypes, each as
+first order. All on CIFAR-10 shown at 16 pixels, 8 channels, 40 steps an epoch. Every cell that was found is trained
+for two epochs on all training images, and so are for each of ``best`` three random ones, changed until their networks
+have as many parameters within 5 percent. What is in RUNS already is not run again. Writes the genotypes, each as
 benchmarks/results/darts_space/METHOD_seedN.json, and benchmarks/results/darts_searches.json.
 """
 
@@ -45,8 +45,8 @@ RECIPE = "CyDAS/settings/search_nats_best.yaml"
 #: What ``best`` has of the recipe: all that is not of the other space's networks, and no change in the short trainings,
 #: after which networks of 20 cells still answer by chance. The longer ones try what the search prefers somewhere.
 OTHERS = "finalists finalist_cells finalist_image_size finalist_runoff finalist_runoff_epochs".split()
-FINALISTS = (
-    f"--finalists 6 --finalist_runoff 10 --finalist_runoff_epochs 1 {flags_in(RECIPE, 'finalist', without=OTHERS)}"
+FINALISTS = "--finalists 6 --finalist_runoff 10 --finalist_runoff_epochs 1 " + flags_in(
+    RECIPE, "finalist", without=OTHERS
 )
 METHODS = {
     "best": f"{SEARCH} --search_iter 20 --no-regular --alpha_lr 1e-2 --beta_decay 5 {FINALISTS}",
@@ -112,8 +112,8 @@ def drawn(parameters: int, seed: int, runs: Path) -> Iterator[Path]:
 
 
 def like(parameters: int, space: DartsSpace, generator: torch.Generator) -> Genotype:
-    """A random cell whose edges then have random other operations that bring its network nearer to that size, until it
-    is near enough: few random cells are as large as what a search finds.
+    """A random cell, of which operations are then replaced by random others that bring its network nearer to that size,
+    until it is near enough: few random cells are as large as what a search finds.
     """
     genotype = random_genotype(generator)
     off = distance(genotype, parameters, space)
