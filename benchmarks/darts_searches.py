@@ -25,7 +25,7 @@ import torch
 
 from benchmarks.runs import flags_in, run, search_seeds
 from benchmarks.speed import ROOT, record
-from CyDAS.models.cells.genotype import Cell, Genotype, make_genotype, random_genotype
+from CyDAS.models.cells.genotype import Genotype, random_genotype
 from CyDAS.models.cells.layout import NODES, Layout
 from CyDAS.models.cells.operations import CHOOSABLE
 from CyDAS.spaces import DartsSpace
@@ -104,41 +104,33 @@ def train(name: str, genotype: Path, seed: str, place: list[str], runs: Path) ->
 
 def drawn(parameters: int, seed: int, runs: Path) -> Iterator[Path]:
     """Files of random cells whose networks are as large; the seeds of the draws are ``1000 * seed`` and on."""
-    space = DartsSpace(Layout(init_channels=CHANNELS))
+    space = DartsSpace(Layout(init_channels=CHANNELS), repeat_cell=True)
     for draw in range(1000 * seed, 1000 * seed + RANDOM):
         file = runs / f"random-{draw}.json"
-        write_json(file, space.to_strings([like(parameters, space, torch.Generator().manual_seed(draw))] * 3))
+        write_json(file, space.to_strings(like(parameters, space, torch.Generator().manual_seed(draw))))
         yield file
 
 
-def like(parameters: int, space: DartsSpace, generator: torch.Generator) -> Genotype:
+def like(parameters: int, space: DartsSpace, generator: torch.Generator) -> list[Genotype]:
     """A random cell, of which operations are then replaced by random others that bring its network nearer to that size,
     until it is near enough: few random cells are as large as what a search finds.
     """
-    genotype = random_genotype(generator)
-    off = distance(genotype, parameters, space)
+    cells = [random_genotype(generator)] * 3
+    off = distance(cells, parameters, space)
     for _ in range(CHANGES):
         if off < ALIKE:
-            return genotype
-        other = changed(genotype, generator)
+            return cells
+        reduction, node, position, operation = (pick(count, generator) for count in (2, NODES, 2, len(CHOOSABLE)))
+        other = space.changed(cells, (0, reduction, node, position), operation)
         if (nearer := distance(other, parameters, space)) < off:
-            genotype, off = other, nearer
+            cells, off = other, nearer
     raise CydasError(f"no random cell with {parameters} parameters within {ALIKE:.0%}: {CHANGES} changes were tried")
 
 
-def distance(genotype: Genotype, parameters: int, space: DartsSpace) -> float:
+def distance(cells: list[Genotype], parameters: int, space: DartsSpace) -> float:
     """By what share the number of its network's parameters is off."""
     with torch.device("meta"):  # nothing is drawn
-        return abs(count_parameters(space.retrain_network([genotype] * 3, False)) / parameters - 1)
-
-
-def changed(genotype: Genotype, generator: torch.Generator) -> Genotype:
-    """With a random operation on a random edge."""
-    cells: list[Cell] = [[list(edges) for edges in cell] for cell in (genotype.normal, genotype.reduce)]
-    edges = cells[pick(len(cells), generator)][pick(NODES, generator)]
-    position = pick(len(edges), generator)
-    edges[position] = CHOOSABLE[pick(len(CHOOSABLE), generator)], edges[position][1]
-    return make_genotype(*cells)
+        return abs(count_parameters(space.retrain_network(cells, False)) / parameters - 1)
 
 
 def pick(count: int, generator: torch.Generator) -> int:
