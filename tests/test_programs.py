@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -395,8 +396,12 @@ def test_a_dry_run_says_what_the_run_will_need_and_writes_nothing(tmp_path, caps
 
 
 def test_a_dry_run_counts_the_search_network_where_there_is_no_evaluation_network(tmp_path, capsys):
-    run_search(tmp_path, "dry", "--dry_run", "--method", "darts")
-    assert "search network: " in capsys.readouterr().out
+    figures = []
+    for method, what in (("cdarts", "both networks"), ("darts", "search network")):
+        run_search(tmp_path, "dry", "--dry_run", "--method", method)
+        found = re.search(rf"{what}: (\S+) M parameters, (\S+) M multiply-accumulates", capsys.readouterr().out)
+        figures.append([float(number) for number in found.groups()])
+    assert all(own < both for both, own in zip(*figures, strict=True))
 
 
 def test_resume_or_start_starts_and_goes_on(finished, tmp_path, monkeypatch):
