@@ -11,6 +11,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from CyDAS.models import native
+from CyDAS.models.cells import mixed
 from CyDAS.models.cells.layout import CellShape
 from CyDAS.models.cells.mixed import CellPlan, Operation, run_cell
 from CyDAS.models.cells.nasnet import EvaluationCell
@@ -266,6 +267,27 @@ def test_a_kept_graph_is_not_overwritten_by_a_later_step():
     first = torch.autograd.grad(loss, [x], retain_graph=True)
     module(torch.randn_like(x), x, weights).square().sum().backward()
     torch.testing.assert_close(torch.autograd.grad(loss, [x]), first, rtol=0, atol=0)
+
+
+@needs_compiler
+@pytest.mark.parametrize("units", [1, 3])
+def test_pointwise_outputs_may_lie_in_pieces(monkeypatch, units):
+    """Large ones do, each below what glibc gives back to the kernel: nothing of a step is computed otherwise."""
+    torch.manual_seed(0)
+    module = OneOperation("sep_conv_3x3", 8, 1, affine=False).double()
+    inputs = [torch.randn(2, 8, 6, 6, dtype=torch.float64), torch.randn(2, 8, 6, 6, dtype=torch.float64)]
+
+    def step():
+        return outcome(copy.deepcopy(module), lambda m, *x: m(*x), [*inputs, torch.tensor([0.4, 0.7]).double()])
+
+    whole = step()
+    made, pieces = [], mixed._pieces
+    monkeypatch.setattr(mixed, "PIECE_BYTES", units * 2 * 6 * 6 * 8 * 8)
+    monkeypatch.setattr(mixed, "_pieces", lambda *arguments: made.append(pieces(*arguments)) or made[-1])
+    cut = step()
+    assert [len(piece) for piece in made[0]] == {1: [1] * 4, 3: [3, 1]}[units]
+    for part, values in whole.items():
+        assert all(torch.equal(mine, value) for mine, value in zip(cut[part], values, strict=True)), part
 
 
 @needs_compiler

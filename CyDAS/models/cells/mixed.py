@@ -6,6 +6,7 @@ compiler) the cell computes its formula with PyTorch.
 """
 
 import ctypes
+import math
 from array import array
 from collections.abc import Sequence
 
@@ -19,6 +20,9 @@ from CyDAS.utils.present import present
 
 __all__ = ["CellPlan", "Operation", "run_cell"]
 
+#: How large a piece of the pointwise outputs may be.
+PIECE_BYTES = 1 << 24
+
 
 class _Cell(ctypes.Structure):
     """``Cell`` of native/cell.cpp."""
@@ -31,26 +35,29 @@ class _Cell(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("parts", "threads", "training", "weight_gradients", "mix_gradients")),
         ("eps", ctypes.c_double),
         ("momentum", ctypes.c_double),
-        *((name, ctypes.c_void_p) for name in ("branches", "geometry", "parameters", "buffers", "gradients")),
-        *((name, ctypes.c_void_p) for name in ("input0", "input1", "output", "z", "mean", "inv_std")),
+        *((name, ctypes.c_void_p) for name in ("branches", "geometry", "parameters", "buffers", "gradients", "z")),
+        *((name, ctypes.c_void_p) for name in ("input0", "input1", "output", "mean", "inv_std")),
         *((name, ctypes.c_void_p) for name in ("mix", "drop", "grad_input0", "grad_input1", "grad_output", "grad_mix")),
     ]
 
 
-def _call(plan: CellPlan, tensors: dict[str, Tensor | None], parameters, gradients, *, training: bool, backward: bool):
-    """Run the native cell. ``tensors``: by the names of ``Cell``'s fields, images in NHWC."""
+def _call(
+    plan: CellPlan, tensors: dict[str, Tensor | None], z, parameters, gradients, *, training: bool, backward: bool
+):
+    """Run the native cell. ``tensors``: by the names of ``Cell``'s fields, images in NHWC. ``z``: of ``_pieces``."""
     output = present(tensors["output"])
     n, h, w, channels = output.shape
     weight_gradients = any(gradient is not None for gradient in gradients)
     # a backward pass needs no running statistics, and its modules may have moved on
     statistics = [] if backward else [present(buffer).data_ptr() for buffer in plan.parts.buffers()]
     buffers = statistics or [0] * (3 * len(plan.units))
-    lists = plan.parts.addresses(parameters), buffers, plan.parts.addresses(gradients)
+    addresses = [address for piece in z for address in _unit_addresses(piece)]
+    lists = plan.parts.addresses(parameters), buffers, plan.parts.addresses(gradients), addresses
     arrays = [plan.branches, plan.geometry, *(array("q", numbers) for numbers in lists)]
     cell = _Cell(
         n, h, w, channels // plan.nodes, plan.channels, plan.stride, plan.nodes, plan.n_branches, len(plan.units),
         *shares(n), training, weight_gradients, tensors.get("grad_mix") is not None,
-        *plan.parts.eps_and_momentum(), *(numbers.buffer_info()[0] for numbers in arrays),
+        *plan.parts.eps_and_momentum(), *(numbers.buffer_info()[0] if numbers else 0 for numbers in arrays),
         **{name: pointer(tensor) for name, tensor in tensors.items()},
     )  # fmt: skip
     function("cell", output.dtype)(ctypes.byref(cell), int(backward))
@@ -58,19 +65,36 @@ def _call(plan: CellPlan, tensors: dict[str, Tensor | None], parameters, gradien
 
 def _forward(
     plan, training, keep, drop, input0, input1, mix, parameters
-) -> tuple[dict[str, Tensor | None], list[Tensor]]:
-    """The tensors and parameters of a forward pass; without ``keep`` no pointwise outputs: there is no way back."""
+) -> tuple[dict[str, Tensor | None], list[Tensor], list[Tensor]]:
+    """The tensors, pointwise outputs and parameters of a forward pass; without ``keep`` none of the second: there is
+    no way back.
+    """
     parameters = [p.contiguous() for p in parameters]
     c = padded(plan.channels)
     input0, input1 = to_nhwc(input0), None if input1 is None else to_nhwc(input1)
     n, h, w = len(input0), input0.shape[1] // plan.stride, input0.shape[2] // plan.stride
     output = input0.new_empty(n, h, w, plan.nodes * c)
-    z = input0.new_empty(len(plan.units), n, h, w, c) if keep else None
+    z = _pieces(input0.new_empty(0), len(plan.units), (n, h, w, c)) if keep else []
     mean, inv_std = input0.new_empty(2, len(plan.units), c)
-    tensors = {"input0": input0, "input1": input1, "output": output, "z": z, "mean": mean, "inv_std": inv_std}
+    tensors = {"input0": input0, "input1": input1, "output": output, "mean": mean, "inv_std": inv_std}
     tensors |= {"mix": mix.contiguous(), "drop": drop}
-    _call(plan, tensors, parameters, [None] * len(parameters), training=training, backward=False)
-    return tensors, parameters
+    _call(plan, tensors, z, parameters, [None] * len(parameters), training=training, backward=False)
+    return tensors, z, parameters
+
+
+def _pieces(like: Tensor, units: int, shape: tuple[int, ...]) -> list[Tensor]:
+    """What the pointwise outputs of so many units, [units, *shape], are written to: pieces [some units, *shape].
+
+    What is larger than 32 MB glibc takes from the kernel and gives back, fresh pages in every step; pieces get those of
+    the last step.
+    """
+    together = max(1, PIECE_BYTES // (math.prod(shape) * like.element_size()))
+    return [like.new_empty(min(together, units - first), *shape) for first in range(0, units, together)]
+
+
+def _unit_addresses(piece: Tensor) -> range:
+    start = pointer(piece)
+    return range(start, start + piece.nbytes, piece.nbytes // len(piece))
 
 
 class _CellFunction(torch.autograd.Function):
@@ -78,9 +102,9 @@ class _CellFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, plan, training, drop, input0, input1, mix, *parameters):
-        tensors, kept = _forward(plan, training, True, drop, input0, input1, mix, parameters)
-        ctx.plan, ctx.training, ctx.names = plan, training, list(tensors)
-        ctx.save_for_backward(*tensors.values(), *kept)
+        tensors, z, kept = _forward(plan, training, True, drop, input0, input1, mix, parameters)
+        ctx.plan, ctx.training, ctx.names, ctx.pieces = plan, training, list(tensors), len(z)
+        ctx.save_for_backward(*tensors.values(), *z, *kept)
         return _from_nhwc(present(tensors["output"]), plan)
 
     @staticmethod
@@ -88,7 +112,8 @@ class _CellFunction(torch.autograd.Function):
     def backward(ctx, grad):
         plan, wanted = ctx.plan, ctx.needs_input_grad
         saved = ctx.saved_tensors  # read once: checkpointing computes them again
-        tensors, parameters = dict(zip(ctx.names, saved, strict=False)), saved[len(ctx.names) :]
+        tensors, others = dict(zip(ctx.names, saved, strict=False)), saved[len(ctx.names) :]
+        z, parameters = others[: ctx.pieces], others[ctx.pieces :]
         input0, mix = tensors["input0"], tensors["mix"]
         n, h, w, channels = tensors["output"].shape
         tensors["grad_output"] = grad.new_empty(n, h, w, channels)  # its own: the native step adds to it
@@ -102,7 +127,7 @@ class _CellFunction(torch.autograd.Function):
         tensors["grad_input1"] = None if tensors["input1"] is None else torch.zeros_like(input0)
         tensors["grad_mix"] = torch.zeros_like(mix) if wanted[5] else None
         gradients = gradients_like(parameters, wanted[6:])
-        _call(plan, tensors, parameters, gradients, training=ctx.training, backward=True)
+        _call(plan, tensors, z, parameters, gradients, training=ctx.training, backward=True)
         inputs = [
             tensors[name].permute(0, 3, 1, 2)[:, : plan.channels] if want else None
             for name, want in zip(("grad_input0", "grad_input1"), wanted[3:5], strict=True)
@@ -135,5 +160,5 @@ def run_cell(
     arguments = drop, first, others[0] if others else None, mix.to(first.dtype)
     if training or torch.is_grad_enabled():
         return _CellFunction.apply(plan, training, *arguments, *plan.parts.parameters())
-    tensors, _ = _forward(plan, training, False, *arguments, plan.parts.parameters())
+    tensors, *_ = _forward(plan, training, False, *arguments, plan.parts.parameters())
     return _from_nhwc(present(tensors["output"]), plan)

@@ -18,7 +18,10 @@ static void run(const Cell<T>& cell, bool backward) {
     const size_t image = cell.n * cell.h * cell.w * cell.c;
     if (!backward) {
         advise(cell.output, image * cell.nodes);
-        advise(cell.z, image * cell.n_units);
+        for (long u = 0, next; cell.z && u < cell.n_units; u = next) {  // units that lie side by side
+            for (next = u + 1; next < cell.n_units && cell.z[next] == cell.z[next - 1] + image;) next++;
+            advise(cell.z[u], image * (next - u));
+        }
     } else {
         advise(cell.grad_input0, image * cell.stride * cell.stride);
         advise(cell.grad_input1, image * cell.stride * cell.stride);

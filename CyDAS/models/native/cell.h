@@ -46,9 +46,10 @@ struct Cell {
     T* const* parameters;      // [n_units, 5]: depthwise, pointwise, pointwise2, gamma, beta
     T* const* buffers;         // [n_units, 3]: running mean, running variance, number of batches
     T* const* gradients;       // [n_units, 5], of the parameters
+    T* const* z;               // [n_units] of [n, h, w, c]; null: inference
     const T *input0, *input1;  // [n, h * stride, w * stride, c]; input1 null where no branch reads it
     T* output;                 // [n, h, w, nodes * c]
-    T *z, *mean, *inv_std;     // [n_units, n, h, w, c], [n_units, c], [n_units, c]; z null: inference
+    T *mean, *inv_std;         // [n_units, c]
     const T* mix;              // what multiplies each operation
     const T* drop;             // one more factor for each image, [operations, n]; or null
     T *grad_input0, *grad_input1, *grad_output, *grad_mix;  // grad_output is used up
@@ -98,7 +99,7 @@ class Runner {
     Image state(long source) const { return state(source, cell.input0, cell.input1, cell.output); }
     Image gradient(long source) const { return state(source, cell.grad_input0, cell.grad_input1, cell.grad_output); }
     T* of(const Image& image, long i) const { return image.data + i * image.h * image.w * image.pixel; }
-    T* z_of(long unit, long i) const { return cell.z + (unit * n + i) * pixels * c; }
+    T* z_of(long unit, long i) const { return cell.z[unit] + i * pixels * c; }
     double* moments_of(long member, long i) { return moments.data() + (member * n + i) * 2 * c; }
     T image_factor(const Branch& branch, long i) const { return cell.drop ? cell.drop[branch.mix * n + i] : T(1); }
     T factor(const Branch& branch, long i) const { return cell.mix[branch.mix] * image_factor(branch, i); }
