@@ -128,6 +128,22 @@ def test_a_training_has_last_and_best_epoch_and_its_network(runs, tmp_path):
     assert "python CyDAS/test.py --resume --name one" in markdown and "M multiply-accumulates" in html
 
 
+def test_classes_without_an_object_to_find_have_no_precision(runs, tmp_path):
+    """The tool that computes them says -1, which is no figure to rank or to read."""
+    run = tmp_path / "detect"
+    run.mkdir()
+    config = json.loads((runs / "retrain/one/config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config))
+    (run / "detect.log").touch()
+    last = {"ap": 12.5, "ap_small": -1.0, "of_classes": {"dog": 20.0, "cow": -1.0, "cat": 5.0}}
+    (run / "result.json").write_text(json.dumps({"last": last, "best": last}))
+    _, markdown = text_of(tmp_path, run)
+    assert "-1" not in markdown.split("## Classes")[1].split("##")[0]
+    assert markdown.index("| cat | 5.0 |") < markdown.index("| dog | 20.0 |")
+    assert "None in the test images: cow." in markdown
+    assert "| AP small | none in the test images | none in the test images |" in markdown
+
+
 def test_runs_write_their_report_unless_they_are_told_not_to(runs, tmp_path, monkeypatch):
     monkeypatch.setattr(results, "report_at_end", report_at_end)
     for name, flags in {"with": (), "without": ("--no-report",)}.items():

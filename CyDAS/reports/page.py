@@ -15,7 +15,7 @@ h1 { font-size: 1.6rem } h2 { font-size: 1.25rem; margin-top: 2.2rem; border-bot
 img { max-width: 100%; height: auto } figure { margin: 1rem 0 } figcaption { font-size: .85rem; color: #555 }
 figcaption, td { overflow-wrap: anywhere }
 .scroll { overflow-x: auto } table { border-collapse: collapse; font-size: .9rem }
-th, td { border: 1px solid #ccc; padding: .25rem .6rem; text-align: left; vertical-align: top }
+th, td { border: 1px solid #ccc; padding: .25rem .6rem; text-align: left; vertical-align: top; min-width: 4.2rem }
 pre { background: #f4f4f4; padding: .7rem; overflow-x: auto; font-size: .85rem }
 .warning { background: #fff3cd; border-left: 4px solid #e0a800; padding: .5rem .8rem }
 .steps input { width: 100% }

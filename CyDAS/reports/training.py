@@ -14,6 +14,8 @@ NAMES = {
     "ap50": "AP50", "ap75": "AP75", "ap_small": "AP small", "ap_medium": "AP medium", "ap_large": "AP large",
     "images": "test images",
 }  # fmt: skip
+#: The average precision, by pycocotools, of what the test images hold none of.
+NO_OBJECTS = -1.0
 #: Pictures of test images that are shown.
 PICTURES = 6
 
@@ -43,6 +45,8 @@ def describe_training(page: Page, run: Finished) -> None:
 
 
 def _short(value: Any) -> str:
+    if value == NO_OBJECTS:
+        return "none in the test images"
     return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
 
 
@@ -76,5 +80,8 @@ def _classes(page: Page, result: dict[str, Any]) -> None:
         named = dict(zip(result.get("classes", []), last["ious"], strict=False))
     if named:
         page.heading("Classes")
-        rows = sorted(((name, value) for name, value in named.items() if value is not None), key=lambda row: row[1])
-        page.table(["class", "AP" if "ap" in last else "IoU, %"], [[name, f"{value:.1f}"] for name, value in rows])
+        rows = sorted((value, name) for name, value in named.items() if value not in (None, NO_OBJECTS))
+        page.table(["class", "AP" if "ap" in last else "IoU, %"], [[name, f"{value:.1f}"] for value, name in rows])
+        absent = [name for name, value in named.items() if value in (None, NO_OBJECTS)]
+        if absent:
+            page.text(f"None in the test images: {', '.join(absent)}.")
