@@ -495,6 +495,28 @@ def test_finalists_start_alike_and_see_the_same_batches():
     assert same(networks[0].state_dict(), networks[1].state_dict())
 
 
+@pytest.mark.parametrize("on_nan", ["stop", "skip"])
+def test_a_finalists_bad_step_stops_the_search_or_is_left_out_as_elsewhere(on_nan):
+    engine = make_search(finalists=2, on_nan=on_nan)
+
+    class Batches:
+        def epoch(self, epoch, steps):
+            images, labels = batch()
+            return [(images * (torch.nan if step == 1 else 1.0), labels) for step in range(steps)]
+
+        def __len__(self):
+            return 4
+
+    def train():
+        return train_finalist(engine, parse_architecture(CELL), "a", Batches(), 4, Lines(), Nobody())
+
+    if on_nan == "stop":
+        with pytest.raises(CydasError, match="not finite"):
+            train()
+    else:
+        assert all(value.isfinite().all() for value in train().state_dict().values()) and engine.guard.skipped == 1
+
+
 def test_finalists_are_judged_on_evenly_spaced_images_of_val():
     assert judging_part(range(100, 110), 0.5) == [100, 102, 104, 106, 108]
     assert judging_part(range(100, 110), 1.0) == list(range(100, 110)) and judging_part(range(7), 0.01) == [0]
@@ -593,9 +615,9 @@ def test_finalists_may_have_smaller_images(tmp_path, monkeypatch):
 
     learn, evaluate, sizes = finalists.learn, finalists.evaluate, {"learn": set(), "evaluate": set()}
 
-    def spy_learn(loss_of, batch, *rest):
+    def spy_learn(loss_of, batch, *rest, **options):
         sizes["learn"].add(tuple(batch[0].shape[2:]))
-        return learn(loss_of, batch, *rest)
+        return learn(loss_of, batch, *rest, **options)
 
     def spy_evaluate(network, task, batches, *rest):
         sizes["evaluate"] |= {tuple(images.shape[2:]) for images, _ in batches.epoch()}

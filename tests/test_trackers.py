@@ -94,3 +94,18 @@ def test_pictures_go_to_the_package(package, tmp_path):
     tracker = open_tracker(package.__name__, tmp_path, {})
     tracker.picture("b", [[1]], 2)
     assert package.logged == [(2, {"b": ("image", [[1]])})]
+
+
+def test_a_disk_that_stays_full_is_said_once(tmp_path, monkeypatch):
+    log = RunLog(tmp_path, "x.log", open_tracker("none", tmp_path, {}))
+    for step, is_full in enumerate([False, True, True, False, True]):
+        with monkeypatch.context() as patch:
+            if is_full:
+                patch.setattr("builtins.open", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "no space left")))
+            log.scalars({"a": 1.0}, step)
+    log.close()
+    lines = (tmp_path / "x.log").read_text().splitlines()
+    assert [line.split("figures of ")[1] for line in lines] == [
+        f"step {step} and on are not in figures.jsonl: [Errno 28] no space left" for step in (1, 4)
+    ]
+    assert [entry["step"] for entry in figures_of(tmp_path)] == [0, 3]

@@ -7,6 +7,7 @@ other image, and no benchmark.
 
 import itertools
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from CyDAS.data.loaders import Batches, seeded_generator
 from CyDAS.engine.cycle import CyclicSearch, Progress
 from CyDAS.engine.entrants import Entrant, Judged, changes_of, entrants, largest, leading
 from CyDAS.engine.evaluation import evaluate
-from CyDAS.engine.optim import cosine, learn, make_optimiser
+from CyDAS.engine.optim import Figures, cosine, learn, make_optimiser
 from CyDAS.runs.logs import RunLog
 from CyDAS.tasks.classification import Classification, retrain_loss
 from CyDAS.utils.distributed import copy_from_main, place
@@ -133,12 +134,21 @@ def train_finalist(
         loss = retrain_loss(output, labels, 0.0, 0.0)
         return loss, {"finalist/loss": loss}
 
+    def update(batch: Any) -> Figures:
+        figures, norm = learn(
+            loss_of, batch, config.accum_steps, [optimiser], config.w_grad_clip, precision.scaler,
+            skip_bad=search.guard.skips,
+        )  # fmt: skip
+        return figures | {"finalist/gradient_norm": norm}
+
     search.averages.reset()
+    search.guard.log = log
     for step, batch in enumerate(_batches(train, steps)):
         for group in optimiser.param_groups:
             group["lr"] = cosine(config.finalist_lr, 0.0, step / steps)
-        figures, _ = learn(loss_of, batch, config.accum_steps, [optimiser], config.w_grad_clip, precision.scaler)
-        search.averages.add(figures, images_in(batch))
+        figures = search.guard.step(network, partial(update, batch), precision.scaler)
+        if figures is not None:
+            search.averages.add(figures, images_in(batch))
         if (step + 1) % config.print_freq == 0 or step + 1 == steps:
             search.averages.report(log, f"{name} [{step + 1}/{steps}]", search.step)
         if step + 1 < steps:

@@ -38,6 +38,7 @@ class RunLog:
         self._bar: tqdm | None = None
         self._speaks = folder is not None
         self._folder = folder
+        self._unwritten = False  #: whether the last figures could not be written
         self.last_checkpoint: Path | None = None  #: what to go on from, should the run stop
         for handler in list(self._logger.handlers):
             self._logger.removeHandler(handler)
@@ -64,8 +65,11 @@ class RunLog:
         try:
             with open(self._folder / FIGURES, "a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": step, "figures": {n: float(v) for n, v in figures.items()}}) + "\n")
+            self._unwritten = False
         except OSError as error:
-            self.warning("figures of step %d are not in %s: %s", step, FIGURES, error)
+            if not self._unwritten:  # of a disk that stays full one line is enough
+                self.warning("figures of step %d and on are not in %s: %s", step, FIGURES, error)
+            self._unwritten = True
         self._track("scalars", figures, step)
 
     def picture(self, name: str, pixels: Any, step: int) -> None:
