@@ -540,7 +540,10 @@ def test_a_sweep_of_darts_cells_changes_one_operation_of_an_edge_that_is_chosen(
     assert {sum(a != b for a, b in zip(edges[0], other, strict=True)) for other in edges[1:]} == {1}
     assert all([source for _, source in edges[0]] == [source for _, source in other] for other in edges)
     # two stages of eight edges in both cells, one without a reduction cell; six other operations on each edge
-    assert len(space.changes(engine.joint)) == 7 * (2 * 16 + 8)
+    changes = space.changes(engine.joint)
+    assert len(changes) == 7 * (2 * 16 + 8)
+    # of every stage there are more normal cells than reduction cells
+    assert [place[1] for place, _ in changes] == [0] * 7 * 24 + [1] * 7 * 16
 
 
 def flat(architecture):
@@ -556,6 +559,7 @@ def test_a_sweep_of_repeated_darts_cells_changes_all_stages():
     place, operation = space.changes(joint)[1]
     changed = space.changed(architecture, place, operation)
     assert changed == [changed[0]] * 3 and changed[0] != architecture[0] and len(space.changes(joint)) == 7 * 16
+    assert [place[:2] for place, _ in space.changes(joint)] == [(0, 0)] * 56 + [(0, 1)] * 56
 
 
 def test_chains_are_not_swept_which_is_said_at_once(tmp_path):

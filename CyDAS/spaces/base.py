@@ -62,7 +62,8 @@ class SearchSpace:
         raise NotImplementedError
 
     def changes(self, joint: JointNetwork) -> list[tuple[Any, int]]:
-        """Every (place, operation) that :meth:`changed` takes, in the order of :func:`least_decided_first`.
+        """Every (place, operation) that :meth:`changed` takes, in the order of :func:`least_decided_first`, but those
+        first that change more of a network.
 
         Raises :class:`CydasError` where the space has no places that can be changed one at a time.
         """

@@ -1,6 +1,7 @@
 """The DARTS cell space: what the cyclic search needs to know of it."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -127,7 +128,10 @@ class DartsSpace(SearchSpace):
         return own * self.layout.layer_num if self.repeat_cell else own
 
     def changes(self, joint: Joint) -> list[tuple[Place, int]]:
-        """The places are the edges that are chosen: they stay, and only their operations change."""
+        """The places are the edges that are chosen: they stay, and only their operations change.
+
+        Those of the cell that a network has most of come first, as most depends on them.
+        """
         rows = []
         stages = joint.super_layers_arch  # with repeat_cell there is one, for all of them
         for stage, (alphas, genotype) in enumerate(zip(stages, discretise_stages(stages), strict=True)):
@@ -136,7 +140,16 @@ class DartsSpace(SearchSpace):
                     if alpha.requires_grad:  # the cell is there
                         weights = alpha.double().softmax(dim=1)[:, : len(CHOOSABLE)]
                         rows += [((stage, reduction, node, i), weights[source]) for i, (_, source) in enumerate(edges)]
-        return least_decided_first(rows)
+        often = self._cells_of()
+        groups = [[row for row in rows if often[row[0][:2]] == count] for count in sorted({*often.values()})]
+        return [change for group in reversed(groups) for change in least_decided_first(group)]
+
+    def _cells_of(self) -> Counter[tuple[int, bool]]:
+        """How many cells of a network are made of each (stage, reduction) that is searched."""
+        shapes = self.layout.shapes(self.layout.evaluation_cells)
+        return Counter(
+            (0 if self.repeat_cell else stage, shape.reduction) for stage, own in enumerate(shapes) for shape in own
+        )
 
     def changed(self, architecture: Architecture, place: Place, operation: int) -> Architecture:
         at, reduction, node, position = place
