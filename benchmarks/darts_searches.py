@@ -42,12 +42,13 @@ CHANNELS = 8
 SIZE = f"--init_channels {CHANNELS} --image_size 16 --device cpu"
 SEARCH = "--config CyDAS/settings/search_cifar_1gpu.yaml --sample_ratio 0.1024 --pretrain_epochs 15"
 RECIPE = "CyDAS/settings/search_nats_best.yaml"
-#: What ``best`` has of the recipe: all that is not of the other space's networks, and no change in the short trainings,
-#: after which networks of 20 cells still answer by chance. The longer ones try what the search prefers somewhere.
-OTHERS = "finalists finalist_cells finalist_image_size finalist_runoff finalist_runoff_epochs".split()
-FINALISTS = "--finalists 6 --finalist_runoff 10 --finalist_runoff_epochs 1 " + flags_in(
-    RECIPE, "finalist", without=OTHERS
-)
+#: What ``best`` has of the recipe: all that is not of the other space's networks or of how many and how long. After one
+#: epoch a shortcut shows in networks of 20 cells; after a fifth of one they still answer by chance. 50: the largest
+#: cell, what the search prefers, and all changes of one edge of the normal cell.
+OTHERS = "finalists finalist_rounds finalist_cells finalist_image_size finalist_epochs finalist_val finalist_runoff " \
+    "finalist_runoff_epochs".split()  # fmt: skip
+FINALISTS = "--finalists 50 --finalist_rounds 1 --finalist_epochs 1 --finalist_val 0.3 --finalist_runoff 5 " \
+    "--finalist_runoff_epochs 2 " + flags_in(RECIPE, "finalist", without=OTHERS)  # fmt: skip
 METHODS = {
     "best": f"{SEARCH} --search_iter 20 --no-regular --alpha_lr 1e-2 --beta_decay 5 {FINALISTS}",
     "cdarts": f"{SEARCH} --search_iter 45 --alpha_lr 3e-3 --regular_ratio 1",
