@@ -154,7 +154,7 @@ def test_the_model_card_says_what_the_run_says(nats):
         "On 359 test images, of a training of 2 epochs" in card and f"| parameters | {result['parameters']:,} |" in card
     )
     assert f"{result['macs'] / 1e6:.2f} M for one image" in card and "license: mit" in card and ARCH in card
-    assert "--space nats" in card and "--ema_decay 0.5" in card and "--lr 0.1" in card
+    assert "--space=nats" in card and "--ema_decay=0.5" in card and "--lr=0.1" in card
     assert str(nats) not in card  # where things lie on this machine is nobody's business
 
 

@@ -8,6 +8,7 @@ from CyDAS.runs.resume import MAY_DIFFER
 from CyDAS.utils.errors import CydasError
 from CyDAS.utils.files import read_json
 from CyDAS.utils.flags import plain
+from CyDAS.utils.settings import as_words
 from CyDAS.utils.texts import few, printable
 
 HEAD = """---
@@ -87,16 +88,9 @@ def training(subject: Subject) -> str:
 
 def _flags(saved: dict[str, Any]) -> list[str]:
     """Those that differ from their defaults, as they are written on a command line."""
-    words = []
-    for name, default in plain(RetrainConfig()).items():
-        value = saved.get(name, default)
-        if name in MAY_DIFFER or value in (default, None):
-            continue
-        if isinstance(value, bool):
-            words.append(f"--{name}" if value else f"--no-{name}")
-        else:
-            words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
-    return words
+    defaults = {name: value for name, value in plain(RetrainConfig()).items() if name not in MAY_DIFFER}
+    own = {name: saved[name] for name, default in defaults.items() if saved.get(name, default) != default}
+    return as_words(own, "the checkpoint's flags")
 
 
 def accuracy(subject: Subject) -> str:
