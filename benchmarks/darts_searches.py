@@ -42,12 +42,12 @@ CHANNELS = 8
 SIZE = f"--init_channels {CHANNELS} --image_size 16 --device cpu"
 SEARCH = "--config CyDAS/settings/search_cifar_1gpu.yaml --sample_ratio 0.1024 --pretrain_epochs 15"
 RECIPE = "CyDAS/settings/search_nats_best.yaml"
-#: What ``best`` has of the recipe: all that is not of the other space's networks or of how many and how long. After one
-#: epoch a shortcut shows in networks of 20 cells; after a fifth of one they still answer by chance. 50: the largest
-#: cell, what the search prefers, and all changes of one edge of the normal cell.
+#: What ``best`` has of the recipe: all that is not of the other space's networks or of how many and how long. Ten: the
+#: largest cell, what the search prefers, and a shortcut on each edge of the normal cell, for one epoch, after which one
+#: shows in networks of 20 cells; after a fifth of an epoch they still answer by chance.
 OTHERS = "finalists finalist_rounds finalist_cells finalist_image_size finalist_epochs finalist_val finalist_runoff " \
     "finalist_runoff_epochs".split()  # fmt: skip
-FINALISTS = "--finalists 50 --finalist_rounds 1 --finalist_epochs 1 --finalist_val 0.3 --finalist_runoff 5 " \
+FINALISTS = "--finalists 10 --finalist_rounds 1 --finalist_epochs 1 --finalist_val 0.3 --finalist_runoff 4 " \
     "--finalist_runoff_epochs 2 " + flags_in(RECIPE, "finalist", without=OTHERS)  # fmt: skip
 METHODS = {
     "best": f"{SEARCH} --search_iter 20 --no-regular --alpha_lr 1e-2 --beta_decay 5 {FINALISTS}",

@@ -374,6 +374,7 @@ def test_a_sweep_may_start_with_the_largest_operation_everywhere():
     ]
     assert [origin for _, origin in found] == [0] * 3 + [1] * 24 + [2] * 2
     assert all(len(changed(cell, cells[0])) == 1 for cell in cells[3:27])
+    assert [cell.operations.count("skip_connect") for cell in cells[3:27]] == [1] * 6 + [0] * 18  # shortcuts first
     found = sweep(lambda cell: 0.0, rounds=3, finalist_largest=True, finalists=4)  # the largest is preferred
     assert [cell for cell, _ in found[:2]] == cells[:2] and found[2][1] == found[3][1] == 1
 
@@ -544,6 +545,21 @@ def test_a_sweep_of_darts_cells_changes_one_operation_of_an_edge_that_is_chosen(
     assert len(changes) == 7 * (2 * 16 + 8)
     # of every stage there are more normal cells than reduction cells
     assert [place[1] for place, _ in changes] == [0] * 7 * 24 + [1] * 7 * 16
+
+
+def test_a_sweep_from_the_largest_darts_cell_tries_its_shortcuts_first():
+    torch.manual_seed(0)
+    space = DartsSpace(Layout(init_channels=4, layer_num=3), repeat_cell=True)
+    config = SearchConfig(finalists=10, finalist_rounds=1, finalist_sweep=True, finalist_largest=True)
+    engine = CyclicSearch(space, space.build(), config, Precision(torch.device("cpu"), False, "bf16"))
+    engine.judged, engine.preferences = [[{}, 0, 0.0]] * 10, [space.to_state(engine.preferred())]
+    first, preferred, *others = [flat(each.architecture[:1]) for each in candidates(engine)]
+    assert {name for name, _ in first} == {"sep_conv_5x5"} and {source for _, source in first} == {
+        source for _, source in preferred
+    }
+    assert [[a for a, b in zip(other, first, strict=True) if a != b] for other in others] != [[]] * 8
+    assert sorted([a != b for a, b in zip(other, first, strict=True)].index(True) for other in others) == [*range(8)]
+    assert {name for other in others for name, _ in set(other) - set(first)} == {"skip_connect"}
 
 
 def flat(architecture):

@@ -49,7 +49,7 @@ class StabilityFlags:
     )  # fmt: skip
     finalist_largest: bool = flag(
         False, "a --finalist_sweep begins with the architecture that has one operation on all edges, of these the one "
-        "with most parameters, and with its changes: all others have to prove themselves against it",
+        "with most parameters, and with its changes, shortcuts first: all others have to prove themselves against it",
     )  # fmt: skip
     finalist_margin: float = flag(
         0.0, "points of top-1 by which a finalist must be better than the one that leads to lead instead of it",

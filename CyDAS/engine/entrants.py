@@ -125,7 +125,8 @@ def sweeping(search: CyclicSearch) -> Iterator[Entrant]:
 
     All of the leader's changes are judged before the best of them may take its place, and be changed in turn: what
     counts most is decided first, and one training that went well by chance does not lead the others astray. With
-    ``--finalist_largest`` everything begins with :func:`largest` and its changes.
+    ``--finalist_largest`` everything begins with :func:`largest` and its changes, in every place the shortcut first: a
+    shallow search network has no use for what a deep one needs most.
     """
     config, changes = search.config, changes_of(search)
     starts = visited(search)
@@ -133,6 +134,7 @@ def sweeping(search: CyclicSearch) -> Iterator[Entrant]:
         heaviest = largest(search, changes)
         own = [start for start in starts if start.architecture == heaviest] or [Entrant(heaviest)]
         starts = [*own, *(start for start in starts if start not in own)][: config.finalists]
+        changes.sort(key=lambda change: change[1] != search.space.shortcut)
     yield from starts
     tried = [start.architecture for start in starts]
     swept, leader = None, 0 if config.finalist_largest else leading(search.judged[: len(tried)], config)

@@ -35,6 +35,8 @@ class SearchSpace:
     weights_name = PLAIN_KEY
     #: The flags that say how large a network is.
     sizes: tuple[str, ...] = ("init_channels", "cells_per_stage")
+    #: Of the operations of :meth:`changes` the one that passes its input on, if there is one.
+    shortcut: int | None = None
 
     # -- networks ------------------------------------------------------------------------------------------------
 

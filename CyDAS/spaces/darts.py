@@ -83,6 +83,7 @@ class DartsSpace(SearchSpace):
     """Cells of four nodes with two chosen operations each (Liu et al. 2019; paper section 4.1)."""
 
     sizes = ("model_type", "init_channels", "stem_multiplier", "layer_num", "res_stem")
+    shortcut = CHOOSABLE.index("skip_connect")
 
     def __init__(
         self,
