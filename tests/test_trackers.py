@@ -104,8 +104,7 @@ def test_a_disk_that_stays_full_is_said_once(tmp_path, monkeypatch):
                 patch.setattr("builtins.open", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "no space left")))
             log.scalars({"a": 1.0}, step)
     log.close()
-    lines = (tmp_path / "x.log").read_text().splitlines()
-    assert [line.split("figures of ")[1] for line in lines] == [
-        f"step {step} and on are not in figures.jsonl: [Errno 28] no space left" for step in (1, 4)
-    ]
+    lines = [line.split("figures ")[1] for line in (tmp_path / "x.log").read_text().splitlines()]
+    first, second = (f"of step {step} and on are not in figures.jsonl: [Errno 28] no space left" for step in (1, 4))
+    assert lines == [first, "are in figures.jsonl again from step 3 on", second]
     assert [entry["step"] for entry in figures_of(tmp_path)] == [0, 3]

@@ -45,11 +45,12 @@ class StabilityFlags:
     )  # fmt: skip
     finalist_sweep: bool = flag(
         False, "after the finalists from rounds: the one that leads with another operation on one edge, the "
-        "least decided edge first; once all such changes are trained, those of the best one, up to --finalists in all",
+        "least decided edge first (of DARTS cells the normal ones'); once all such changes are trained, those of the "
+        "best one, up to --finalists in all",
     )  # fmt: skip
     finalist_largest: bool = flag(
         False, "a --finalist_sweep begins with the architecture that has one operation on all edges, of these the one "
-        "with most parameters, and with its changes, shortcuts first: all others have to prove themselves against it",
+        "with most parameters, and its changes (of DARTS cells shortcuts first): all others have to prove themselves",
     )  # fmt: skip
     finalist_margin: float = flag(
         0.0, "points of top-1 by which a finalist must be better than the one that leads to lead instead of it",

@@ -125,8 +125,8 @@ def sweeping(search: CyclicSearch) -> Iterator[Entrant]:
 
     All of the leader's changes are judged before the best of them may take its place, and be changed in turn: what
     counts most is decided first, and one training that went well by chance does not lead the others astray. With
-    ``--finalist_largest`` everything begins with :func:`largest` and its changes, in every place the shortcut first: a
-    shallow search network has no use for what a deep one needs most.
+    ``--finalist_largest`` everything begins with :func:`largest` and its changes, the space's shortcut in all places
+    first: a shallow search network has no use for what a deep one needs most.
     """
     config, changes = search.config, changes_of(search)
     starts = visited(search)

@@ -20,6 +20,7 @@ from CyDAS.data.loaders import Batches, seeded_generator
 from CyDAS.engine.cycle import CyclicSearch, Progress
 from CyDAS.engine.entrants import Entrant, Judged, changes_of, entrants, largest, leading
 from CyDAS.engine.evaluation import evaluate
+from CyDAS.engine.guard import StepGuard
 from CyDAS.engine.optim import Figures, cosine, learn, make_optimiser
 from CyDAS.runs.logs import RunLog
 from CyDAS.tasks.classification import Classification, retrain_loss
@@ -137,16 +138,17 @@ def train_finalist(
     def update(batch: Any) -> Figures:
         figures, norm = learn(
             loss_of, batch, config.accum_steps, [optimiser], config.w_grad_clip, precision.scaler,
-            skip_bad=search.guard.skips,
+            skip_bad=guard.skips,
         )  # fmt: skip
         return figures | {"finalist/gradient_norm": norm}
 
     search.averages.reset()
-    search.guard.log = log
+    guard = StepGuard(config.on_nan)  # its own: it starts anew with the training
+    guard.log = log
     for step, batch in enumerate(_batches(train, steps)):
         for group in optimiser.param_groups:
             group["lr"] = cosine(config.finalist_lr, 0.0, step / steps)
-        figures = search.guard.step(network, partial(update, batch), precision.scaler)
+        figures = guard.step(network, partial(update, batch), precision.scaler)
         if figures is not None:
             search.averages.add(figures, images_in(batch))
         if (step + 1) % config.print_freq == 0 or step + 1 == steps:

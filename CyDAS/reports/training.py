@@ -14,7 +14,7 @@ NAMES = {
     "ap50": "AP50", "ap75": "AP75", "ap_small": "AP small", "ap_medium": "AP medium", "ap_large": "AP large",
     "images": "test images",
 }  # fmt: skip
-#: The average precision, by pycocotools, of what the test images hold none of.
+#: The average precision, in COCO's evaluation, of what the test images hold none of.
 NO_OBJECTS = -1.0
 #: Pictures of test images that are shown.
 PICTURES = 6
@@ -28,7 +28,7 @@ def describe_training(page: Page, run: Finished) -> None:
     else:
         last, best = run.result["last"], run.result["best"]
         names = [name for name, value in last.items() if isinstance(value, int | float)]
-        rows = [[NAMES.get(name, name), _short(last[name]), _short(best.get(name))] for name in names]
+        rows = [[NAMES.get(name, name), *(_short(name, each.get(name)) for each in (last, best))] for name in names]
         page.table(["", "last epoch", "best epoch (chosen on the test set)"], rows)
         sizes = {"parameters": "M parameters", "macs": "M multiply-accumulates"}
         found = [f"{run.result[name] / 1e6:.3f} {text}" for name, text in sizes.items() if name in run.result]
@@ -44,8 +44,8 @@ def describe_training(page: Page, run: Finished) -> None:
             page.picture(Picture(f"test_{path.stem}", path.read_bytes(), path.stem))
 
 
-def _short(value: Any) -> str:
-    if value == NO_OBJECTS:
+def _short(name: str, value: Any) -> str:
+    if name.startswith("ap") and value == NO_OBJECTS:
         return "none in the test images"
     return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
 

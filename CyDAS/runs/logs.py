@@ -65,6 +65,8 @@ class RunLog:
         try:
             with open(self._folder / FIGURES, "a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": step, "figures": {n: float(v) for n, v in figures.items()}}) + "\n")
+            if self._unwritten:
+                self.warning("figures are in %s again from step %d on", FIGURES, step)
             self._unwritten = False
         except OSError as error:
             if not self._unwritten:  # of a disk that stays full one line is enough

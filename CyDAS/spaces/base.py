@@ -35,7 +35,7 @@ class SearchSpace:
     weights_name = PLAIN_KEY
     #: The flags that say how large a network is.
     sizes: tuple[str, ...] = ("init_channels", "cells_per_stage")
-    #: Of the operations of :meth:`changes` the one that passes its input on, if there is one.
+    #: Of the operations of :meth:`changes` one that passes its input on, where there are too many changes to try all.
     shortcut: int | None = None
 
     # -- networks ------------------------------------------------------------------------------------------------

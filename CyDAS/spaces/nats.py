@@ -26,7 +26,6 @@ class NatsSpace(TableSpace):
     places = tuple(f"{source} → {target}" for target, source in EDGES)
     operations = OPERATIONS
     penalised = ("none",)
-    shortcut = OPERATIONS.index("skip_connect")
     search_cell = SearchCell
     evaluation_cell = EvaluationCell
 

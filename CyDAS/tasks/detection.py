@@ -50,7 +50,8 @@ class Precisions(NamedTuple):
         return f"AP {self.ap:.2f}"
 
     def scalars(self) -> dict[str, float]:
-        return {f"test/{name}": getattr(self, name) for name in self._fields[:6]}
+        """Without those of sizes of which there are no objects."""
+        return {f"test/{name}": getattr(self, name) for name in self._fields[:6] if getattr(self, name) >= 0}
 
     def record(self) -> dict[str, float]:
         return {"best_ap": self.ap}

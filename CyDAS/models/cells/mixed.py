@@ -85,8 +85,8 @@ def _forward(
 def _pieces(like: Tensor, units: int, shape: tuple[int, ...]) -> list[Tensor]:
     """What the pointwise outputs of so many units, [units, *shape], are written to: pieces [some units, *shape].
 
-    What is larger than 32 MB glibc takes from the kernel and gives back, fresh pages in every step; pieces get those of
-    the last step.
+    What is larger than 32 MB glibc takes from the kernel and gives back, fresh pages in every step; pieces, if one
+    unit is no larger, get those of the last step.
     """
     together = max(1, PIECE_BYTES // (math.prod(shape) * like.element_size()))
     return [like.new_empty(min(together, units - first), *shape) for first in range(0, units, together)]
