@@ -3,10 +3,10 @@
     python benchmarks/darts_searches.py --cifar10 FOLDER --runs FOLDER
 
 ``best`` is the recipe of scripts/run_search_nats_best.sh with fewer and longer trainings, ``cdarts`` the published
-method, ``darts`` first order. All on CIFAR-10 shown at 16 pixels, 8 channels, 40 steps an epoch. Every cell that was found is trained
-for two epochs on all training images, and so are for each of ``best`` three random ones, changed until their networks
-have as many parameters within 5 percent. What is in RUNS already is not run again. Writes the genotypes, each as
-benchmarks/results/darts_space/METHOD_seedN.json, and benchmarks/results/darts_searches.json.
+method, ``darts`` first order. All on CIFAR-10 shown at 16 pixels, 8 channels, 40 steps an epoch. Every cell that was
+found is trained for two epochs on all training images, and so are for each of ``best`` three random ones, changed
+until their networks have as many parameters within 5 percent. What is in RUNS already is not run again. Writes the
+genotypes, each as benchmarks/results/darts_space/METHOD_seedN.json, and benchmarks/results/darts_searches.json.
 """
 
 import argparse
