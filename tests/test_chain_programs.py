@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -239,7 +240,8 @@ def test_two_processes_with_half_the_images_make_the_updates_of_one():
     for parameters, other in run_ranks(_half, 8):
         assert other == pytest.approx(multiplier, rel=1e-9)
         for name, value in one.items():
-            assert parameters[name] == pytest.approx(value, rel=1e-6, abs=1e-8), name
+            near = np.abs(parameters[name] - value) <= np.maximum(1e-6 * np.abs(value), 1e-8)  # approx takes minutes
+            assert near.all(), name
 
 
 @pytest.mark.parametrize("update", ["train_update", "evaluation_update", "val_update"])

@@ -145,11 +145,13 @@ class DartsSpace(SearchSpace):
         groups = [[row for row in rows if often[row[0][:2]] == count] for count in sorted({*often.values()})]
         return [change for group in reversed(groups) for change in least_decided_first(group)]
 
-    def _cells_of(self) -> Counter[tuple[int, bool]]:
+    def _cells_of(self) -> Counter[tuple[int, int]]:
         """How many cells of a network are made of each (stage, reduction) that is searched."""
         shapes = self.layout.shapes(self.layout.evaluation_cells)
         return Counter(
-            (0 if self.repeat_cell else stage, shape.reduction) for stage, own in enumerate(shapes) for shape in own
+            (0 if self.repeat_cell else stage, int(shape.reduction))
+            for stage, own in enumerate(shapes)
+            for shape in own
         )
 
     def changed(self, architecture: Architecture, place: Place, operation: int) -> Architecture:
