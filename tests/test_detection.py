@@ -138,6 +138,8 @@ def test_what_is_found_is_measured_in_the_pixels_of_the_stored_image():
     result = metrics.result()
     assert result.ap == pytest.approx(100) and result.images == 1
     assert result.of_classes == {"a": -1.0, "b": pytest.approx(100.0), "c": -1.0}
+    # no curve is drawn of sizes of which there is nothing
+    assert [*result.scalars()] == ["test/ap", "test/ap50", "test/ap75", "test/ap_medium"]
 
 
 def test_answers_that_are_not_finite_and_tests_without_images_are_errors():

@@ -142,8 +142,7 @@ class DartsSpace(SearchSpace):
                         weights = alpha.double().softmax(dim=1)[:, : len(CHOOSABLE)]
                         rows += [((stage, reduction, node, i), weights[source]) for i, (_, source) in enumerate(edges)]
         often = self._cells_of()
-        groups = [[row for row in rows if often[row[0][:2]] == count] for count in sorted({*often.values()})]
-        return [change for group in reversed(groups) for change in least_decided_first(group)]
+        return sorted(least_decided_first(rows), key=lambda change: -often[change[0][:2]])
 
     def _cells_of(self) -> Counter[tuple[int, int]]:
         """How many cells of a network are made of each (stage, reduction) that is searched."""

@@ -74,7 +74,7 @@ def _forward(
     input0, input1 = to_nhwc(input0), None if input1 is None else to_nhwc(input1)
     n, h, w = len(input0), input0.shape[1] // plan.stride, input0.shape[2] // plan.stride
     output = input0.new_empty(n, h, w, plan.nodes * c)
-    z = _pieces(input0.new_empty(0), len(plan.units), (n, h, w, c)) if keep else []
+    z = _pieces(input0, len(plan.units), (n, h, w, c)) if keep else []
     mean, inv_std = input0.new_empty(2, len(plan.units), c)
     tensors = {"input0": input0, "input1": input1, "output": output, "mean": mean, "inv_std": inv_std}
     tensors |= {"mix": mix.contiguous(), "drop": drop}
